@@ -98,8 +98,8 @@ impl Container {
     #[must_use]
     pub fn is_audio_extension(extension: &str) -> bool {
         const KNOWN: [&str; 22] = [
-            "ogg", "oga", "mp3", "mp2", "mpga", "flac", "m4a", "m4b", "mp4", "m4p", "aac", "adts", "opus", "wav",
-            "wave", "aif", "aiff", "aifc", "wma", "ape", "mka", "webm",
+            "ogg", "oga", "mp3", "mp2", "mpga", "flac", "m4a", "m4b", "mp4", "m4p", "aac", "adts", "opus",
+            "wav", "wave", "aif", "aiff", "aifc", "wma", "ape", "mka", "webm",
         ];
         KNOWN.iter().any(|known| known.eq_ignore_ascii_case(extension))
     }

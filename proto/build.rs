@@ -1,0 +1,11 @@
+//! Compiles the .proto files with protox, so that no protoc is needed.
+
+use std::error::Error;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    const FILES: [&str; 2] = ["schema/antiphon/v1/ledger.proto", "schema/antiphon/v1/wire.proto"];
+    println!("cargo:rerun-if-changed=schema");
+    let descriptors = protox::compile(FILES, ["schema"])?;
+    prost_build::Config::new().enable_type_names().compile_fds(descriptors)?;
+    Ok(())
+}

@@ -1,0 +1,66 @@
+//! Every limit on what comes from outside, in one place. A number that several crates must agree on lives here,
+//! with its reason; a crate's private bounds (queues, caches) stay with their owner.
+
+/// A song block, header included: 100 M songs must fit on a small server.
+pub const SONG_BLOCK_BYTES: usize = 4096;
+/// Any block: an epoch's settlement is the largest kind.
+pub const BLOCK_BYTES: usize = 64 * 1024;
+/// Blocks in a batch: about a megabyte of song blocks.
+pub const BATCH_BLOCKS: usize = 340;
+/// Bytes of all blocks of a batch: what a member sends to every other within a second on a home line.
+pub const BATCH_BYTES: usize = 1024 * 1024;
+/// Proof that comes with a batch: 1,392 B were measured for a certificate of 30 members.
+pub const SEAL_BYTES: usize = 16 * 1024;
+/// A genesis document: 128 members need 4.4 KB.
+pub const GENESIS_BYTES: usize = 16 * 1024;
+/// Members of a council. Agreement among more than this is slower than a height's pace.
+pub const COUNCIL_MEMBERS: usize = 128;
+/// Work stamp bits that a genesis document may ask for: 40 bits take a Pi days.
+pub const STAMP_BITS: u32 = 40;
+
+/// A title, artist, album or album artist.
+pub const TEXT_BYTES: usize = 256;
+/// A genre.
+pub const GENRE_BYTES: usize = 128;
+/// A compressed fingerprint of 120 s: 2,872 B is the largest of 200 real tracks.
+pub const FINGERPRINT_BYTES: usize = 3_200;
+/// Items in a fingerprint: 120 s at 8.07 items a second is 948 with the margin of the last window.
+pub const FINGERPRINT_ITEMS: usize = 960;
+/// Payees of one song: more belong behind a key of their own.
+pub const SPLITS: usize = 16;
+/// All of an artist's share, in hundredths of a percent.
+pub const BASIS_POINTS: u32 = 10_000;
+/// Shortest song: below a second nothing can be heard half.
+pub const DURATION_MS_MIN: u32 = 1_000;
+/// Longest song: 12 h. One bad duration tag must not make a song that nobody can play to its half.
+pub const DURATION_MS_MAX: u32 = 12 * 60 * 60 * 1_000;
+/// Largest audio file: 4 GiB, what WAVE can describe.
+pub const FILE_BYTES: u64 = 4 * 1024 * 1024 * 1024;
+/// Years after 9999 are damaged tags.
+pub const YEAR_MAX: u32 = 9_999;
+/// Tracks or discs beyond this are damaged tags.
+pub const TRACK_MAX: u32 = 9_999;
+/// How far a registration's clock may be ahead of the ledger's: a Pi whose clock drifts is still served.
+pub const CLOCK_AHEAD_MS: u64 = 10 * 60 * 1_000;
+
+/// A message on a stream that is neither a batch nor audio.
+pub const CONTROL_MESSAGE_BYTES: usize = 64 * 1024;
+/// A batch on a stream: its blocks, its seal, and the lengths around them.
+pub const BATCH_MESSAGE_BYTES: usize = BATCH_BYTES + SEAL_BYTES + 8 * BATCH_BLOCKS + 1024;
+/// Text for people inside an error message.
+pub const DETAIL_BYTES: usize = 512;
+/// Ranges in one audio request.
+pub const AUDIO_RANGES: usize = 64;
+/// An access token.
+pub const ACCESS_TOKEN_BYTES: usize = 512;
+/// Peers that may pass a registration on before it reaches who orders.
+pub const REGISTER_HOPS: u32 = 4;
+/// Chunk group of the Bao tree as a power of two of 1,024 B: 16 KiB, the smallest unit that is checked and played.
+pub const BAO_CHUNK_LOG: u8 = 4;
+/// Bytes in a chunk group.
+pub const BAO_GROUP_BYTES: u64 = 1024 << BAO_CHUNK_LOG;
+
+/// The presence announcement.
+pub const ANNOUNCEMENT_BYTES: usize = 96;
+/// Songs that one peer may vouch for.
+pub const LIBRARY_SONGS: u32 = 5_000_000;

@@ -1,0 +1,222 @@
+//! Signed notes and checkpoints in the C2SP formats (`signed-note`, `tlog-checkpoint`), with Ed25519 signatures.
+//!
+//! A checkpoint's text is three lines: origin, size in decimal, root in base64. A signed note is the text, an empty
+//! line, and one line for each signature: an em dash, the key's name, and base64 of (key hash, signature).
+
+use std::fmt::Write as _;
+
+use data_encoding::BASE64;
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    hash::{NetworkId, RootHash},
+    keys::{PublicKey, SecretKey},
+    limits,
+};
+
+/// Signature type byte of plain Ed25519 in the signed-note format.
+const ED25519: u8 = 0x01;
+
+/// Text that is not a signed checkpoint of the network that was expected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoteError {
+    /// Longer than any note may be.
+    #[error("a note of {0} bytes is longer than the {max} that are allowed", max = limits::SEAL_BYTES)]
+    TooLong(usize),
+    /// Not the format.
+    #[error("not a signed checkpoint: {0}")]
+    Format(&'static str),
+    /// Another log's checkpoint.
+    #[error("the checkpoint is of {found:?}, not of {expected:?}")]
+    Origin {
+        /// Name found.
+        found: String,
+        /// Name expected.
+        expected: String,
+    },
+    /// No signature by a key that was asked for.
+    #[error("no valid signature by the keys that this network trusts")]
+    Unsigned,
+}
+
+/// Size and root of a log at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Name of the log.
+    pub origin: String,
+    /// Number of leaves.
+    pub size: u64,
+    /// RFC 6962 tree head over them.
+    pub root: RootHash,
+}
+
+/// Name of a network's log.
+#[must_use]
+pub fn origin(network: &NetworkId) -> String {
+    format!("antiphon/{network}")
+}
+
+/// First four bytes of SHA-256(name, newline, signature type, public key): the hint by which verifiers find the key.
+#[must_use]
+pub fn key_hash(name: &str, key: &PublicKey) -> [u8; 4] {
+    let mut hasher = Sha256::new();
+    hasher.update(name.as_bytes());
+    hasher.update([b'\n', ED25519]);
+    hasher.update(key.0);
+    let digest = hasher.finalize();
+    [digest[0], digest[1], digest[2], digest[3]]
+}
+
+/// The verifier key in the text form that other tools take: name, key hash in hexadecimal, base64 of (type, key).
+#[must_use]
+pub fn verifier_key(name: &str, key: &PublicKey) -> String {
+    let [a, b, c, d] = key_hash(name, key);
+    let mut typed = vec![ED25519];
+    typed.extend_from_slice(&key.0);
+    format!("{name}+{a:02x}{b:02x}{c:02x}{d:02x}+{}", BASE64.encode(&typed))
+}
+
+impl Checkpoint {
+    /// The text that is signed, final newline included.
+    #[must_use]
+    pub fn text(&self) -> String {
+        format!("{}\n{}\n{}\n", self.origin, self.size, BASE64.encode(self.root.as_bytes()))
+    }
+
+    /// The note with one signature, by a key that carries the log's own name.
+    #[must_use]
+    pub fn sign(&self, secret: &SecretKey) -> String {
+        let text = self.text();
+        let mut blob = key_hash(&self.origin, &secret.public()).to_vec();
+        blob.extend_from_slice(&secret.sign(text.as_bytes()));
+        let mut note = text;
+        // Writing to a String cannot fail.
+        let _ = write!(note, "\n\u{2014} {} {}\n", self.origin, BASE64.encode(&blob));
+        note
+    }
+
+    /// Reads a note of the log `origin` and counts the distinct `keys` that have signed it.
+    ///
+    /// # Errors
+    /// [`NoteError`]; [`NoteError::Unsigned`] when none of `keys` has.
+    pub fn open(note: &[u8], origin: &str, keys: &[PublicKey]) -> Result<(Self, Vec<PublicKey>), NoteError> {
+        let (text, signatures) = split(note)?;
+        let checkpoint = Self::parse_text(text)?;
+        if checkpoint.origin != origin {
+            return Err(NoteError::Origin { found: checkpoint.origin, expected: origin.to_owned() });
+        }
+        let mut signers = Vec::new();
+        for line in signatures.lines() {
+            let (name, blob) = signature_line(line)?;
+            for key in keys {
+                let ours = name == origin && blob.get(..4) == Some(&key_hash(origin, key));
+                if ours && !signers.contains(key) && key.verifies(text.as_bytes(), &blob[4..]) {
+                    signers.push(*key);
+                }
+            }
+        }
+        if signers.is_empty() { Err(NoteError::Unsigned) } else { Ok((checkpoint, signers)) }
+    }
+
+    fn parse_text(text: &str) -> Result<Self, NoteError> {
+        let mut lines = text.lines();
+        let mut line = || lines.next().ok_or(NoteError::Format("it has fewer than three lines"));
+        let (origin, size, root) = (line()?, line()?, line()?);
+        if origin.is_empty() {
+            return Err(NoteError::Format("the origin is empty"));
+        }
+        let parsed: u64 = size.parse().map_err(|_| NoteError::Format("the size is not a number"))?;
+        if parsed.to_string() != size {
+            return Err(NoteError::Format("the size has leading zeros or a sign"));
+        }
+        let root = BASE64.decode(root.as_bytes()).map_err(|_| NoteError::Format("the root is not base64"))?;
+        let root =
+            RootHash::try_from(&root[..]).map_err(|_| NoteError::Format("the root is not 32 bytes"))?;
+        Ok(Self { origin: origin.to_owned(), size: parsed, root })
+    }
+}
+
+/// Text with its final newline, and the signature lines.
+fn split(note: &[u8]) -> Result<(&str, &str), NoteError> {
+    if note.len() > limits::SEAL_BYTES {
+        return Err(NoteError::TooLong(note.len()));
+    }
+    let note = std::str::from_utf8(note).map_err(|_| NoteError::Format("it is not UTF-8"))?;
+    if note.chars().any(|c| c.is_control() && c != '\n') {
+        return Err(NoteError::Format("it holds control characters"));
+    }
+    let at = note.rfind("\n\n").ok_or(NoteError::Format("there are no signatures"))?;
+    let (text, signatures) = (&note[..=at], &note[at + 2..]);
+    if signatures.is_empty() || !signatures.ends_with('\n') {
+        return Err(NoteError::Format("the signatures do not end in a newline"));
+    }
+    Ok((text, signatures))
+}
+
+fn signature_line(line: &str) -> Result<(&str, Vec<u8>), NoteError> {
+    let bad = NoteError::Format("a signature line is malformed");
+    let rest = line.strip_prefix("\u{2014} ").ok_or_else(|| bad.clone())?;
+    let (name, blob) = rest.split_once(' ').ok_or_else(|| bad.clone())?;
+    let blob = BASE64.decode(blob.as_bytes()).map_err(|_| bad.clone())?;
+    // Four bytes of key hash and at least one of signature.
+    if name.is_empty() || blob.len() < 5 { Err(bad) } else { Ok((name, blob)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> (Checkpoint, SecretKey) {
+        let network = NetworkId([9; 32]);
+        (
+            Checkpoint { origin: origin(&network), size: 42, root: RootHash([5; 32]) },
+            SecretKey::from_seed(&[1; 32]),
+        )
+    }
+
+    #[test]
+    fn signs_and_opens() {
+        let (checkpoint, secret) = sample();
+        let note = checkpoint.sign(&secret);
+        let (read, signers) =
+            Checkpoint::open(note.as_bytes(), &checkpoint.origin, &[secret.public()]).unwrap();
+        assert_eq!((read, signers), (checkpoint, vec![secret.public()]));
+    }
+
+    #[test]
+    fn refuses_strangers_changes_and_other_logs() {
+        let (checkpoint, secret) = sample();
+        let note = checkpoint.sign(&secret);
+        let stranger = SecretKey::from_seed(&[2; 32]).public();
+        let open = |note: &str, origin: &str, key| Checkpoint::open(note.as_bytes(), origin, &[key]);
+        assert_eq!(open(&note, &checkpoint.origin, stranger), Err(NoteError::Unsigned));
+        let changed = note.replace("\n42\n", "\n43\n");
+        assert_eq!(open(&changed, &checkpoint.origin, secret.public()), Err(NoteError::Unsigned));
+        assert!(matches!(open(&note, "antiphon/other", secret.public()), Err(NoteError::Origin { .. })));
+        for broken in ["", "\n", "\n\n", "a\n\nb\n", "a\n01\nAA==\n\n\u{2014} x AAAAAAA=\n"] {
+            assert!(matches!(open(broken, &checkpoint.origin, secret.public()), Err(NoteError::Format(_))));
+        }
+    }
+
+    #[test]
+    fn a_signature_repeated_counts_once() {
+        let (checkpoint, secret) = sample();
+        let note = checkpoint.sign(&secret);
+        let line = note.lines().last().unwrap().to_owned();
+        let twice = format!("{note}{line}\n");
+        let (_, signers) =
+            Checkpoint::open(twice.as_bytes(), &checkpoint.origin, &[secret.public()]).unwrap();
+        assert_eq!(signers.len(), 1);
+    }
+
+    /// The published example of the signed-note format's verifier keys has this shape.
+    #[test]
+    fn verifier_key_shape() {
+        let (checkpoint, secret) = sample();
+        let text = verifier_key(&checkpoint.origin, &secret.public());
+        let parts: Vec<&str> = text.split('+').collect();
+        assert_eq!(parts[0], checkpoint.origin);
+        assert_eq!(parts[1].len(), 8);
+        assert_eq!(BASE64.decode(parts[2..].join("+").as_bytes()).unwrap().len(), 33);
+    }
+}
