@@ -1,0 +1,124 @@
+//! The bytes of every format, frozen. A change here is a breaking change and is named so; `ANTIPHON_BLESS=1`
+//! writes the files anew, on purpose only.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
+
+mod common;
+
+use std::{fs, path::PathBuf};
+
+use antiphon_proto::{
+    ContentHash, RootHash,
+    announcement::{Announcement, Event, Flags},
+    canonical,
+    note::{Checkpoint, origin, verifier_key},
+    wire::{self, block},
+};
+use data_encoding::HEXLOWER;
+
+fn golden(name: &str, bytes: &[u8]) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{name}.hex"));
+    let text: String = bytes.chunks(32).map(|line| HEXLOWER.encode(line) + "\n").collect::<Vec<_>>().concat();
+    if std::env::var_os("ANTIPHON_BLESS").is_some() {
+        fs::write(&path, &text).unwrap();
+    }
+    let frozen = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    assert_eq!(frozen, text, "{name} no longer has its frozen bytes");
+}
+
+#[test]
+fn genesis() {
+    golden("genesis", &canonical::encode(&common::genesis()));
+    golden("network_id", common::network().as_bytes());
+}
+
+#[test]
+fn song() {
+    golden("song", &canonical::encode(&common::song()));
+    golden("song_id", common::song().id().as_bytes());
+}
+
+#[test]
+fn variant() {
+    golden("variant", &canonical::encode(&common::variant()));
+}
+
+#[test]
+fn blocks() {
+    golden("song_block", &common::block(0, block::Body::Song(common::song())).to_bytes());
+    golden("variant_block", &common::block(7, block::Body::Variant(common::variant())).to_bytes());
+}
+
+#[test]
+fn audio() {
+    golden("audio_request", &canonical::encode(&common::audio_request()));
+}
+
+#[test]
+fn announcements() {
+    let base = Announcement {
+        event: Event::Add(ContentHash([0xc0; 32])),
+        flags: Flags { relayed_only: true, mini_node: false },
+        songs: 500,
+        sequence: 0x0102_0304_0506_0708,
+        time_ms: 1_700_000_000_000,
+        ledger_size: 513,
+        digest: [0xd1; 32],
+    };
+    golden("announcement_add", &base.to_bytes());
+    golden("announcement_goodbye", &Announcement { event: Event::Goodbye, songs: 0, ..base }.to_bytes());
+}
+
+#[test]
+fn checkpoint() {
+    let checkpoint = Checkpoint { origin: origin(&common::network()), size: 513, root: RootHash([0xee; 32]) };
+    golden("checkpoint", checkpoint.sign(&common::secret()).as_bytes());
+    golden("verifier_key", verifier_key(&checkpoint.origin, &common::secret().public()).as_bytes());
+}
+
+#[test]
+fn stream_messages() {
+    let follow = wire::LedgerRequest {
+        body: Some(wire::ledger_request::Body::Follow(wire::FollowRequest {
+            network: common::network().0.to_vec(),
+            from: 300,
+        })),
+    };
+    golden("follow_request", &canonical::encode(&follow));
+    let frame = wire::LedgerFrame {
+        body: Some(wire::ledger_frame::Body::Batch(wire::Batch {
+            first: 300,
+            blocks: vec![vec![1, 2], vec![3]],
+            seal: b"seal".to_vec(),
+        })),
+    };
+    golden("ledger_frame", &canonical::encode(&frame));
+    let register = wire::RegisterRequest {
+        network: common::network().0.to_vec(),
+        registration: Some(wire::Registration::of_variant(common::variant())),
+        hops: 1,
+    };
+    golden("register_request", &canonical::encode(&register));
+    let reply = wire::RegisterReply {
+        body: Some(wire::register_reply::Body::Refused(wire::Refused {
+            code: wire::RefusalCode::NearDuplicate.into(),
+            detail: "matches".into(),
+            song_id: vec![9; 32],
+            index: 12,
+        })),
+    };
+    golden("register_reply", &canonical::encode(&reply));
+}
+
+/// The golden records are valid: the frozen bytes are of the format, not of an accident.
+#[test]
+fn golden_records_hold_the_rules() {
+    let song = common::song();
+    song.check_form().unwrap();
+    song.check_proofs(&common::network(), 8).unwrap();
+    let variant = common::variant();
+    variant.check_form().unwrap();
+    variant.check_proofs(&common::network(), 8).unwrap();
+    common::genesis().check().unwrap();
+    common::audio_request().check().unwrap();
+}
