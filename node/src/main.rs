@@ -1,2 +1,7 @@
-//! The antiphon binary.
-fn main() {}
+//! The `antiphon` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    antiphon::cli::run()
+}

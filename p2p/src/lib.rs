@@ -1,1 +1,39 @@
-//! p2p
+//! The network of Antiphon: who is online, and moving ledgers and audio between peers.
+//!
+//! [`Network`] is a handle; one task owns the libp2p swarm. What a peer serves comes in through the traits of
+//! [`services`]; this crate knows neither the ledger nor the library. Audio is verified against its content hash
+//! group by group while it streams ([`decode`]), kept in partial files that survive being killed ([`partial`]), and
+//! served in place with small outboards ([`outboard`]).
+//!
+//! Everything that comes from a peer has a limit and a deadline; a peer that breaks the rules loses score and is
+//! banned for a while, and never costs a panic, an unbounded allocation or a stuck task.
+
+mod config;
+mod error;
+mod event;
+mod metrics;
+mod network;
+mod protocol;
+mod score;
+pub mod services;
+mod slots;
+mod streams;
+mod swarm;
+mod transfer;
+
+pub use libp2p::{self, Multiaddr, PeerId};
+
+pub use config::{Config, ConnectionLimits, StreamLimits, Timeouts};
+pub use error::{ConnectError, FetchError, RequestError, StartError};
+pub use event::{DisconnectReason, Event};
+pub use network::{Network, Services};
+pub use protocol::{FollowStream, frame};
+pub use score::Offence;
+pub use services::{AudioFile, AudioRefusal, AudioSource, LedgerSource, Registrar, SourceError};
+pub use streams::Transport;
+pub use swarm::{Direction, PeerInfo};
+pub use transfer::{
+    decode,
+    fetch::{Fetch, FetchProgress, Fetched},
+    groups, outboard, partial,
+};

@@ -1,0 +1,57 @@
+//! What the benches share: medians, ratios and real music.
+//!
+//! Machines are noisy, so every bench runs its subject and its peer in turn, in the same run, and reports the ratio
+//! of the medians. Nothing here is a test.
+
+use std::{path::PathBuf, process::Command};
+
+/// The middle value; 0 when there is none.
+#[must_use]
+pub fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.len() {
+        0 => 0.0,
+        odd if odd % 2 == 1 => sorted[odd / 2],
+        even => f64::midpoint(sorted[even / 2 - 1], sorted[even / 2]),
+    }
+}
+
+/// Audio files of Debian packages that are installed.
+#[must_use]
+pub fn package_music(packages: &[&str]) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for package in packages {
+        let Ok(listed) = Command::new("dpkg").args(["-L", package]).output() else { continue };
+        let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+        files
+            .extend(listed.lines().filter(|l| l.ends_with(".ogg") || l.ends_with(".mp3")).map(PathBuf::from));
+    }
+    files.sort();
+    files
+}
+
+/// Encodes `source` with `ffmpeg` into `target`; its extension names the container.
+#[must_use]
+pub fn encode(source: &PathBuf, target: &PathBuf, args: &[&str]) -> bool {
+    let made = Command::new("ffmpeg")
+        .args(["-nostdin", "-v", "error", "-y", "-i"])
+        .arg(source)
+        .args(["-map", "0:a:0"])
+        .args(args)
+        .arg(target)
+        .status();
+    made.is_ok_and(|status| status.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians() {
+        assert!((median(&[3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
+        assert!((median(&[4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < f64::EPSILON);
+        assert!(median(&[]).abs() < f64::EPSILON);
+    }
+}

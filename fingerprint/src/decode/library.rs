@@ -1,0 +1,453 @@
+//! Everything that symphonia decodes, with libopus for Opus.
+//!
+//! Delays at the start are cut here and not by symphonia's decoders, because what has to be cut is what FFmpeg
+//! cuts: the fingerprints of the same file must be the same.
+
+use std::io::{self, Seek, SeekFrom};
+use std::sync::OnceLock;
+use std::time::Instant;
+
+use antiphon_proto::Container;
+use symphonia::core::audio::{Audio, AudioBuffer, GenericAudioBufferRef, sample::Sample as LibrarySample};
+use symphonia::core::codecs::CodecParameters;
+use symphonia::core::codecs::audio::well_known as codec;
+use symphonia::core::codecs::audio::{AudioCodecId, AudioCodecParameters, AudioDecoder, AudioDecoderOptions};
+use symphonia::core::codecs::registry::CodecRegistry;
+use symphonia::core::errors::Error;
+use symphonia::core::formats::{Attachment, FileAttachment, FormatOptions, FormatReader, Track, TrackType};
+use symphonia::core::io::{MediaSourceStream, ReadBytes};
+use symphonia::core::meta::MetadataRevision;
+use symphonia::core::packet::Packet;
+use symphonia::core::units::{Duration, Timestamp};
+use symphonia::default::formats as readers;
+
+use super::{Decoded, check_deadline, finish, timed_out};
+use crate::audio::{Collector, Precision, Progress, Sample};
+use crate::container::{adts, mp3, mp4};
+use crate::error::AnalyzeError;
+use crate::limits::{MAX_BAD_PACKETS, MAX_COVER_BYTES};
+use crate::source::Window;
+
+/// What this crate finds out about a stream before symphonia opens it.
+#[derive(Debug, Default, Clone, Copy)]
+struct Facts {
+    /// Whole length.
+    duration_ms: Option<u64>,
+    /// Frames to drop at the start, known before decoding.
+    skip: Skip,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+enum Skip {
+    /// Whatever the packets say.
+    #[default]
+    ByPackets,
+    /// This many frames, and so many after them count.
+    Frames(u64, u64),
+    /// By the edit list of an MP4 file.
+    Edits(mp4::AudioTrack),
+}
+
+/// One opened stream.
+struct Stream {
+    reader: Box<dyn FormatReader>,
+    decoder: Box<dyn AudioDecoder>,
+    track: u32,
+    started: Instant,
+    deadline: Instant,
+    container: Container,
+    /// Position after the last frame, in the track's time base.
+    end: Option<Timestamp>,
+}
+
+pub(super) fn decode(container: Container, mut window: Window) -> Result<Decoded, AnalyzeError> {
+    let started = Instant::now();
+    let deadline = window.deadline();
+    let facts = facts(container, &mut window)?;
+    let length = window.len();
+    let reader = open(container, window).map_err(|error| reason(error, started, deadline))?;
+    let track = audio_track(reader.as_ref())?.clone();
+    let Some(CodecParameters::Audio(params)) = &track.codec_params else {
+        return Err(AnalyzeError::Unsupported("a file without an audio codec".into()));
+    };
+    let decoder = make_decoder(params, &facts)?;
+    let name = codec_name(params.codec);
+    let lossless = is_lossless(params.codec);
+    let end = track.num_frames.and_then(|frames| i64::try_from(frames).ok()).map(Timestamp::new);
+    let mut stream = Stream { reader, decoder, track: track.id, started, deadline, container, end };
+    let collected = stream.collect(&facts, params)?;
+    let duration_ms = match facts.duration_ms.or_else(|| track_duration_ms(&track, stream.reader.as_ref())) {
+        Some(duration) => duration,
+        // Only a stream that was decoded to its end tells its length by itself.
+        None if collected.complete => collected.decoded_ms(),
+        None => return Err(AnalyzeError::Unsupported(format!("a stream of unknown length ({length} bytes)"))),
+    };
+    let Collected { collector, rate, channels, damage, .. } = collected;
+    Ok(Decoded {
+        codec: name,
+        duration_ms,
+        sample_rate: rate,
+        channels,
+        lossless,
+        fingerprint: finish(collector, rate, duration_ms, damage)?,
+    })
+}
+
+/// What a container says beside its audio.
+#[derive(Default)]
+pub(crate) struct ContainerMetadata {
+    pub(crate) revisions: Vec<MetadataRevision>,
+    pub(crate) attachments: Vec<Attachment>,
+}
+
+/// Metadata at the start of a container, for those whose tags only symphonia reads here.
+pub(crate) fn read_metadata(container: Container, window: Window) -> ContainerMetadata {
+    let Ok(mut reader) = open(container, window) else { return ContainerMetadata::default() };
+    let attachments = reader
+        .attachments()
+        .iter()
+        .filter_map(|attachment| match attachment {
+            Attachment::File(file) if file.data.len() <= MAX_COVER_BYTES => Some(Attachment::File(FileAttachment {
+                name: file.name.clone(),
+                description: None,
+                media_type: None,
+                data: file.data.clone(),
+            })),
+            _ => None,
+        })
+        .collect();
+    let mut metadata = reader.metadata();
+    let mut revisions = Vec::new();
+    while let Some(revision) = metadata.pop() {
+        revisions.push(revision);
+    }
+    revisions.extend(metadata.current().cloned());
+    ContainerMetadata { revisions, attachments }
+}
+
+fn facts(container: Container, window: &mut Window) -> Result<Facts, AnalyzeError> {
+    let end = window.len();
+    let facts = match container {
+        Container::Mp3 => {
+            let stream = mp3::measure(window, 0, end)?;
+            if stream.header.layer != 3 {
+                return Err(AnalyzeError::Unsupported("MPEG layer II".into()));
+            }
+            Facts {
+                duration_ms: Some(stream.samples * 1_000 / u64::from(stream.header.rate)),
+                skip: Skip::Frames(u64::from(stream.skip), stream.played.unwrap_or(u64::MAX)),
+            }
+        }
+        Container::Aac => {
+            let samples = adts::measure(window, 0, end)?;
+            window.seek(SeekFrom::Start(0))?;
+            let mut head = [0u8; 16];
+            io::Read::read_exact(window, &mut head)?;
+            let rate = adts::Header::parse(&head).map_or(44_100, |header| header.rate);
+            Facts { duration_ms: Some(samples * 1_000 / u64::from(rate)), skip: Skip::Frames(0, u64::MAX) }
+        }
+        Container::M4a => match mp4::read(window, 0, end)? {
+            Some(track) => {
+                if let Some(protection) = track.protection() {
+                    return Err(AnalyzeError::Encrypted(protection));
+                }
+                Facts { duration_ms: track.duration_ms(), skip: Skip::Edits(track) }
+            }
+            None => Facts::default(),
+        },
+        _ => Facts::default(),
+    };
+    window.seek(SeekFrom::Start(0))?;
+    Ok(facts)
+}
+
+/// Opens the one reader that the magic bytes call for; nothing is probed.
+fn open(container: Container, window: Window) -> Result<Box<dyn FormatReader>, Error> {
+    let mut stream = MediaSourceStream::new(Box::new(window), Default::default());
+    let options = FormatOptions::default();
+    Ok(match container {
+        Container::Ogg | Container::Opus => Box::new(readers::OggReader::try_new(stream, options)?),
+        Container::Mp3 => Box::new(readers::MpaReader::try_new(stream, options)?),
+        Container::Flac => Box::new(readers::FlacReader::try_new(stream, options)?),
+        Container::M4a => {
+            // This reader expects to be called behind the size of the first box.
+            stream.read_quad_bytes()?;
+            Box::new(readers::IsoMp4Reader::try_new(stream, options)?)
+        }
+        Container::Aac => Box::new(readers::AdtsReader::try_new(stream, options)?),
+        Container::Wav => Box::new(readers::WavReader::try_new(stream, options)?),
+        Container::Aiff => Box::new(readers::AiffReader::try_new(stream, options)?),
+        Container::Mka => Box::new(readers::MkvReader::try_new(stream, options)?),
+        Container::Wma | Container::Ape | Container::Unknown => {
+            return Err(Error::Unsupported("this container"));
+        }
+    })
+}
+
+fn audio_track(reader: &dyn FormatReader) -> Result<&Track, AnalyzeError> {
+    if reader.first_track_known_codec(TrackType::Video).is_some() {
+        return Err(AnalyzeError::Unsupported("a video file".into()));
+    }
+    reader
+        .first_track_known_codec(TrackType::Audio)
+        .ok_or_else(|| AnalyzeError::Unsupported("a file without an audio track of a known codec".into()))
+}
+
+fn registry() -> &'static CodecRegistry {
+    static REGISTRY: OnceLock<CodecRegistry> = OnceLock::new();
+    REGISTRY.get_or_init(|| {
+        let mut registry = CodecRegistry::new();
+        symphonia::default::register_enabled_codecs(&mut registry);
+        registry.register_audio_decoder::<symphonia_adapter_libopus::OpusDecoder>();
+        registry
+    })
+}
+
+fn make_decoder(params: &AudioCodecParameters, facts: &Facts) -> Result<Box<dyn AudioDecoder>, AnalyzeError> {
+    let mut params = params.clone();
+    if params.codec == codec::CODEC_ID_OPUS {
+        // The adapter would cut the pre-skip out of the first packet only, however long it is.
+        params.extra_data = None;
+        params.sample_rate = Some(OPUS_RATE);
+    }
+    let gapless = matches!(facts.skip, Skip::ByPackets);
+    let options = AudioDecoderOptions::default().gapless(gapless);
+    registry().make_audio_decoder(&params, &options).map_err(|error| match error {
+        Error::Unsupported(what) => AnalyzeError::Unsupported(format!("{} ({what})", codec_name(params.codec))),
+        other => AnalyzeError::Corrupt(other.to_string()),
+    })
+}
+
+/// Opus always decodes to this rate.
+const OPUS_RATE: u32 = 48_000;
+
+/// Pre-skip of an `OpusHead` (RFC 7845, 5.1), in frames of 48 kHz.
+fn opus_pre_skip(params: &AudioCodecParameters) -> u64 {
+    let head = params.extra_data.as_deref().unwrap_or(&[]);
+    // Its MP4 form (`dOps`) has no signature and is big-endian.
+    match head {
+        [b'O', b'p', b'u', b's', b'H', b'e', b'a', b'd', _, _, low, high, ..] => {
+            u64::from(u16::from_le_bytes([*low, *high]))
+        }
+        [_, _, high, low, ..] => u64::from(u16::from_be_bytes([*high, *low])),
+        _ => 0,
+    }
+}
+
+struct Collected {
+    collector: Collector,
+    rate: u32,
+    channels: u16,
+    damage: Option<AnalyzeError>,
+    /// Decoded to the end of the file.
+    complete: bool,
+}
+
+impl Collected {
+    fn decoded_ms(&self) -> u64 {
+        self.collector.taken().saturating_mul(1_000) / u64::from(self.rate)
+    }
+}
+
+impl Stream {
+    fn collect(&mut self, facts: &Facts, params: &AudioCodecParameters) -> Result<Collected, AnalyzeError> {
+        let mut found: Option<Collected> = None;
+        let mut damage = None;
+        let mut bad = 0u32;
+        let mut complete = false;
+        // Frames that a damaged packet should have had, before the shape of the audio is known.
+        let mut lost = 0u64;
+        loop {
+            check_deadline(self.started, self.deadline)?;
+            let mut packet = match self.reader.next_packet() {
+                Ok(Some(packet)) if packet.track_id == self.track => packet,
+                Ok(Some(_)) => continue,
+                Ok(None) => {
+                    complete = true;
+                    break;
+                }
+                Err(error) if is_end(&error) => {
+                    damage = Some(AnalyzeError::Truncated("in its audio data".into()));
+                    break;
+                }
+                Err(error) => {
+                    damage = Some(reason(error, self.started, self.deadline));
+                    break;
+                }
+            };
+            self.correct_trim(&mut packet);
+            match self.decoder.decode(&packet) {
+                Ok(audio) => {
+                    bad = 0;
+                    if audio.is_empty() {
+                        continue;
+                    }
+                    let (rate, channels) = (audio.spec().rate(), audio.num_planes());
+                    if found.is_none() {
+                        let mut collector = Collector::new(rate, channels, precision(&audio, params))?;
+                        if let Skip::Frames(_, played) = facts.skip {
+                            collector.limit(played);
+                        }
+                        collector.skip(skip_frames(facts, params, &packet, rate).saturating_sub(lost));
+                        let channels = u16::try_from(channels).unwrap_or(u16::MAX);
+                        found = Some(Collected { collector, rate, channels, damage: None, complete });
+                    }
+                    let Some(collected) = &mut found else { break };
+                    // A stream that changes its shape on the way is another stream: the first one counts.
+                    if !collected.collector.fits(rate, channels) || push(&mut collected.collector, &audio) == Progress::Done {
+                        break;
+                    }
+                }
+                Err(Error::DecodeError(_) | Error::IoError(_)) if bad < MAX_BAD_PACKETS => {
+                    bad += 1;
+                    // FFmpeg plays silence for a bad MPEG frame, so what follows keeps its place.
+                    if self.container == Container::Mp3 {
+                        match &mut found {
+                            Some(collected) => collected.silence(packet.dur.get()),
+                            None => lost += packet.dur.get(),
+                        }
+                    }
+                }
+                Err(error) => {
+                    damage = Some(reason(error, self.started, self.deadline));
+                    break;
+                }
+            }
+        }
+        if let Some(timeout @ AnalyzeError::Timeout(_)) = damage {
+            return Err(timeout);
+        }
+        match found {
+            Some(collected) => Ok(Collected { damage, complete, ..collected }),
+            None => Err(damage.unwrap_or_else(|| AnalyzeError::Corrupt("no audio could be decoded".into()))),
+        }
+    }
+}
+
+impl Stream {
+    /// In Ogg, the packets of the first page can hold more than its position says. RFC 3533 leaves open what
+    /// that means; symphonia cuts the page's end, FFmpeg plays all of it. Only the end of the stream is cut.
+    fn correct_trim(&self, packet: &mut Packet) {
+        if matches!(self.container, Container::Ogg | Container::Opus) {
+            packet.trim_start = Duration::ZERO;
+            let ends = packet.pts.saturating_add(packet.dur);
+            if self.end.is_none_or(|end| ends < end) {
+                packet.trim_end = Duration::ZERO;
+            }
+        }
+    }
+}
+
+impl Collected {
+    fn silence(&mut self, frames: u64) {
+        const MOST: usize = 4_608;
+        let zeros = vec![0i16; usize::try_from(frames).unwrap_or(0).min(MOST)];
+        let planes: Vec<&[i16]> = (0..self.channels).map(|_| zeros.as_slice()).collect();
+        self.collector.push_planes(&planes);
+    }
+}
+
+/// Frames to drop before the first decoded one counts.
+fn skip_frames(facts: &Facts, params: &AudioCodecParameters, first: &Packet, rate: u32) -> u64 {
+    if params.codec == codec::CODEC_ID_OPUS {
+        return opus_pre_skip(params);
+    }
+    let _ = first;
+    match facts.skip {
+        Skip::ByPackets => 0,
+        Skip::Frames(frames, _) => frames,
+        Skip::Edits(track) => track.skip_frames(rate),
+    }
+}
+
+/// What FFmpeg would decode these samples to: 16 bits where they fit, else floats in the end.
+fn precision(audio: &GenericAudioBufferRef<'_>, params: &AudioCodecParameters) -> Precision {
+    match audio {
+        GenericAudioBufferRef::U8(_) | GenericAudioBufferRef::S8(_) => Precision::Sixteen,
+        GenericAudioBufferRef::U16(_) | GenericAudioBufferRef::S16(_) => Precision::Sixteen,
+        GenericAudioBufferRef::S32(_) if params.bits_per_sample.is_some_and(|bits| bits <= 16) => {
+            Precision::Sixteen
+        }
+        _ => Precision::Float,
+    }
+}
+
+/// Gives one decoded buffer to the collector, whatever its sample format.
+fn push(collector: &mut Collector, audio: &GenericAudioBufferRef<'_>) -> Progress {
+    match audio {
+        GenericAudioBufferRef::F32(buffer) => push_planes(collector, *buffer),
+        GenericAudioBufferRef::S16(buffer) => push_planes(collector, *buffer),
+        GenericAudioBufferRef::S32(buffer) => push_planes(collector, *buffer),
+        GenericAudioBufferRef::U8(buffer) => push_planes(collector, *buffer),
+        GenericAudioBufferRef::F64(buffer) => push_planes(collector, *buffer),
+        GenericAudioBufferRef::S24(buffer) => {
+            // Right-aligned in its 32 bits, unlike the others.
+            convert(collector, *buffer, |sample| sample.inner() << 8)
+        }
+        GenericAudioBufferRef::S8(buffer) => convert(collector, *buffer, |sample| i16::from(sample) << 8),
+        GenericAudioBufferRef::U16(buffer) => {
+            convert(collector, *buffer, |sample| (sample ^ 0x8000).cast_signed())
+        }
+        GenericAudioBufferRef::U24(buffer) => {
+            convert(collector, *buffer, |sample| ((sample.inner() ^ 0x80_0000) << 8).cast_signed())
+        }
+        GenericAudioBufferRef::U32(buffer) => {
+            convert(collector, *buffer, |sample| (sample ^ 0x8000_0000).cast_signed())
+        }
+    }
+}
+
+fn push_planes<S: Sample + LibrarySample>(collector: &mut Collector, buffer: &AudioBuffer<S>) -> Progress {
+    let planes: Vec<&[S]> = buffer.iter_planes().collect();
+    collector.push_planes(&planes)
+}
+
+fn convert<S: LibrarySample, T: Sample>(
+    collector: &mut Collector,
+    buffer: &AudioBuffer<S>,
+    to: impl Fn(S) -> T,
+) -> Progress {
+    let planes: Vec<Vec<T>> =
+        buffer.iter_planes().map(|plane| plane.iter().map(|&sample| to(sample)).collect()).collect();
+    let planes: Vec<&[T]> = planes.iter().map(Vec::as_slice).collect();
+    collector.push_planes(&planes)
+}
+
+/// Length of a track by its container, in milliseconds.
+fn track_duration_ms(track: &Track, reader: &dyn FormatReader) -> Option<u64> {
+    let media = reader.media_info();
+    let by_track = track.time_base.zip(track.duration);
+    let by_media = media.time_base.zip(media.duration);
+    by_track.or(by_media).and_then(|(base, duration)| {
+        let millis = base.calc_duration(duration)?.as_millis();
+        u64::try_from(millis).ok().filter(|&ms| ms > 0)
+    })
+}
+
+fn is_end(error: &Error) -> bool {
+    matches!(error, Error::IoError(error) if error.kind() == io::ErrorKind::UnexpectedEof)
+}
+
+fn reason(error: Error, started: Instant, deadline: Instant) -> AnalyzeError {
+    match error {
+        Error::IoError(error) => match error.kind() {
+            io::ErrorKind::UnexpectedEof => AnalyzeError::Truncated("in its headers".into()),
+            io::ErrorKind::TimedOut => timed_out(started, deadline),
+            _ => error.into(),
+        },
+        Error::Unsupported(what) => AnalyzeError::Unsupported(what.into()),
+        other => AnalyzeError::Corrupt(other.to_string()),
+    }
+}
+
+fn codec_name(id: AudioCodecId) -> String {
+    if let Some(known) = registry().get_audio_decoder(id) {
+        return known.codec.info.short_name.to_owned();
+    }
+    id.to_string()
+}
+
+fn is_lossless(id: AudioCodecId) -> bool {
+    matches!(id, codec::CODEC_ID_FLAC | codec::CODEC_ID_ALAC) || codec_name(id).starts_with("pcm_s")
+        || codec_name(id).starts_with("pcm_u") || codec_name(id).starts_with("pcm_f")
+}

@@ -1,0 +1,47 @@
+//! For measurements: the store without the state machine.
+
+use antiphon_proto::{ContentHash, SongId};
+
+use crate::{
+    error::AppendError,
+    ledger::Ledger,
+    state::Entry,
+    store::{NewBatch, Tip},
+};
+
+/// A song block and what it is found by, taken as given.
+#[derive(Debug, Clone, Copy)]
+pub struct RawSong {
+    /// The file.
+    pub content: ContentHash,
+    /// The song.
+    pub song_id: SongId,
+}
+
+/// Stores a batch and indexes it without looking at it: no rule, no hash, no seal. The result is not a ledger that
+/// can be opened again; it measures what the store alone costs.
+///
+/// # Errors
+/// As [`Ledger::append`].
+pub fn append_raw(ledger: &Ledger, blocks: &[Vec<u8>], songs: &[RawSong]) -> Result<(), AppendError> {
+    let inner = &*ledger.0;
+    let mut writer = inner.writer();
+    let mut tip = inner.store.tip();
+    let first = tip.position.size;
+    let entry = |(song, song_index): (&RawSong, u64)| Entry {
+        content: song.content,
+        song_id: song.song_id,
+        song_index,
+    };
+    let entries: Vec<Entry> = songs.iter().zip(first..).map(entry).collect();
+    for bytes in blocks {
+        tip.add(bytes.len() as u64, true);
+    }
+    tip.position.size = first.saturating_add(blocks.len() as u64);
+    // As long as a checkpoint.
+    let tip = Tip { seal: vec![b'x'; 300], ..tip };
+    inner.store.commit(&mut writer.tail, NewBatch { first, blocks, entries: &entries, tip })?;
+    drop(writer);
+    ledger.maintain();
+    Ok(())
+}

@@ -1,0 +1,231 @@
+//! Opening: the index up to its mark, then the segments behind it; or all segments, when the index cannot be used.
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+};
+
+use antiphon_proto::{
+    BlockHash, NetworkId,
+    wire::{Block, block},
+};
+
+use super::{
+    Recent, Store, Tuning,
+    index::{Index, IndexError},
+    layer::Layer,
+    segments::{Place, Segments, Tail, damage},
+    tip::Tip,
+    walk::{RawBatch, START, Step, Walker},
+};
+use crate::{
+    error::{Fault, OpenError, ReadError},
+    progress::{Progress, Stage},
+    state::{ApplyError, Entry, entry_of},
+};
+
+/// Directory of the segments.
+pub(super) const SEGMENTS: &str = "segments";
+/// Directory of the index.
+const INDEX: &str = "index";
+
+/// Checks the ledger's end, however it was found out; the text says what is wrong with it.
+pub(crate) type CheckTip<'a> = dyn Fn(&Tip) -> Result<(), String> + 'a;
+/// Told how far a rebuild is.
+pub(crate) type Tell<'a> = dyn Fn(Progress) + 'a;
+
+impl Store {
+    /// Opens the store in `dir`, or makes an empty one.
+    pub(crate) fn open(
+        dir: &Path,
+        network: &NetworkId,
+        tuning: Tuning,
+        check: &CheckTip<'_>,
+        tell: &Tell<'_>,
+    ) -> Result<(Self, Tail), OpenError> {
+        let segments = Segments::open(&dir.join(SEGMENTS), *network, tuning.segment_bytes)?;
+        if segments.count() == 0 {
+            segments.create(0)?;
+        }
+        if let Some(first) = segments.get(0).filter(|segment| segment.header.first != 0) {
+            let what = format!("the ledger's first segment begins with block {}", first.header.first);
+            return Err(damage(&first.path, 0, what).into());
+        }
+        let path = dir.join(INDEX);
+        match open_index(&path, network, &segments) {
+            Ok((index, mark)) => {
+                let fresh = mark.is_none();
+                let store = Self::assemble(segments, index, mark, network, tuning);
+                match store.load(check, tell) {
+                    Ok(end) => return store.finish(end),
+                    Err(error @ OpenError::File(_)) => return Err(error),
+                    Err(error) if fresh => return Err(error),
+                    // The index may have misled: what the blocks say without it decides.
+                    Err(error) => warn_rebuild(&error.to_string()),
+                }
+            }
+            Err(error) => warn_rebuild(&error.to_string()),
+        }
+        Index::wipe(&path)?;
+        let (index, _) = Index::open(&path, network).map_err(|error| OpenError::Index(error.to_string()))?;
+        let segments = Segments::open(&dir.join(SEGMENTS), *network, tuning.segment_bytes)?;
+        let store = Self::assemble(segments, index, None, network, tuning);
+        let end = store.load(check, tell)?;
+        store.finish(end)
+    }
+
+    /// Reads what the index lacks and checks the result. Returns where the ledger ends.
+    fn load(&self, check: &CheckTip<'_>, tell: &Tell<'_>) -> Result<Place, OpenError> {
+        let end = self.replay(tell)?;
+        check(&self.tip()).map_err(|what| self.not_sealed(what))?;
+        Ok(end)
+    }
+
+    fn assemble(
+        segments: Segments,
+        index: Index,
+        mark: Option<Tip>,
+        network: &NetworkId,
+        tuning: Tuning,
+    ) -> Self {
+        let tip = mark.unwrap_or_else(|| Tip::start(network));
+        let layer = Layer::new(tip.position.size);
+        Self {
+            segments,
+            index: Arc::new(index),
+            recent: Arc::new(RwLock::new(Recent { tip, layer, folding: None })),
+            folder: Mutex::new(None),
+            tuning,
+        }
+    }
+
+    fn finish(self, end: Place) -> Result<(Self, Tail), OpenError> {
+        let tail = Tail::open(&self.segments, end.segment, end.offset.into())?;
+        Ok((self, tail))
+    }
+
+    fn not_sealed(&self, what: String) -> OpenError {
+        let end = self.tip().end;
+        match self.segments.get(end.segment) {
+            Some(segment) => damage(&segment.path, end.offset.into(), what).into(),
+            None => OpenError::Index(what),
+        }
+    }
+
+    /// Reads what stands in the segments behind the tip. Returns where it ends.
+    fn replay(&self, tell: &Tell<'_>) -> Result<Place, OpenError> {
+        let tip = self.tip();
+        let from = tip.position.size;
+        let total = self.segments.disk_bytes();
+        let mut done = self.bytes_before(tip.end);
+        let mut walker = Walker::new(&self.segments, tip.end, tip.position.size, tip.position.height, false);
+        loop {
+            match walker.step()? {
+                Step::Batch(batch) => {
+                    done = done.saturating_add(batch.blocks.iter().map(|block| block.len() as u64).sum());
+                    self.replay_batch(&batch)?;
+                    if self.layer_is_full() {
+                        tell(Progress { stage: Stage::Index, done, total });
+                        self.fold_now().map_err(|error| OpenError::Index(error.to_string()))?;
+                    }
+                }
+                Step::End(end) => {
+                    tracing::debug!(from, to = self.size(), "read the segments behind the index");
+                    return Ok(end);
+                }
+                Step::Torn(end, what) => {
+                    tracing::warn!(blocks = self.size(), %what, "the last write was not completed");
+                    return Ok(end);
+                }
+            }
+        }
+    }
+
+    fn layer_is_full(&self) -> bool {
+        let recent = self.recent.read().unwrap_or_else(PoisonError::into_inner);
+        recent.layer.len() >= self.tuning.fold_blocks
+    }
+
+    fn bytes_before(&self, place: Place) -> u64 {
+        u64::from(place.segment).saturating_mul(self.tuning.segment_bytes).saturating_add(place.offset.into())
+    }
+
+    /// Takes a stored batch in. It was accepted once, so only what a damaged disk could change is looked at.
+    fn replay_batch(&self, batch: &RawBatch) -> Result<(), OpenError> {
+        let mut tip = self.tip();
+        let mut entries: Vec<Entry> = Vec::with_capacity(batch.blocks.len());
+        let mut songs = Vec::new();
+        for (position, bytes) in batch.blocks.iter().enumerate() {
+            let damaged = |what: String| self.damaged_in(batch, position, what);
+            let block = Block::parse(bytes).map_err(|error| damaged(error.to_string()))?;
+            let height =
+                if position == 0 { tip.position.height.saturating_add(1) } else { tip.position.height };
+            if block.index != tip.position.size
+                || block.prev != tip.position.link.0
+                || block.height != height
+                || block.time_ms < tip.position.time_ms
+            {
+                return Err(damaged(format!("block {} does not follow the one before", block.index)));
+            }
+            let entry = entry_of(&block, |id| match songs.iter().find(|(song, _)| song == id) {
+                Some((_, index)) => Ok(Some(*index)),
+                None => Ok(self.song_index(id)?),
+            })
+            .map_err(|error| match error {
+                ApplyError::Refused(refusal) => damaged(refusal.to_string()),
+                ApplyError::Fault(Fault::Read(error)) => error.into(),
+                ApplyError::Fault(Fault::Rule(error)) => error.into(),
+            })?;
+            let is_song = matches!(block.body, Some(block::Body::Song(_)));
+            if is_song {
+                songs.push((entry.song_id, block.index));
+            }
+            entries.push(entry);
+            tip.count(bytes, is_song);
+            tip.position.size = tip.position.size.saturating_add(1);
+            tip.position.link = BlockHash::of(bytes);
+            tip.position.height = block.height;
+            tip.position.time_ms = block.time_ms;
+        }
+        tip.seal.clone_from(&batch.seal);
+        tip.end = batch.end;
+        self.show(&entries, &batch.places, tip);
+        Ok(())
+    }
+
+    fn damaged_in(&self, batch: &RawBatch, position: usize, what: String) -> OpenError {
+        let place = batch.places.get(position).copied().unwrap_or(batch.end);
+        match self.segments.get(place.segment) {
+            Some(segment) => damage(&segment.path, place.offset.into(), what).into(),
+            None => OpenError::Index(what),
+        }
+    }
+}
+
+fn warn_rebuild(reason: &str) {
+    tracing::warn!(reason, "the index is built again from the blocks");
+}
+
+/// The index and its mark, when both can be used with these segments.
+fn open_index(
+    path: &Path,
+    network: &NetworkId,
+    segments: &Segments,
+) -> Result<(Index, Option<Tip>), IndexError> {
+    let (index, mark) = Index::open(path, network)?;
+    let Some(tip) = &mark else { return Ok((index, None)) };
+    let length = match segments.handle(tip.end.segment) {
+        Ok((_, file)) => file.metadata().map_or(0, |meta| meta.len()),
+        Err(ReadError::Index(_)) => 0,
+        Err(error) => return Err(IndexError(error.to_string())),
+    };
+    if tip.end.offset < START || u64::from(tip.end.offset) > length {
+        tracing::error!(
+            blocks = tip.position.size,
+            "the index knows of {} blocks, but the segments end before that: acknowledged blocks are missing",
+            tip.position.size
+        );
+        return Err(IndexError("its mark lies behind the end of the segments".to_owned()));
+    }
+    Ok((index, mark))
+}

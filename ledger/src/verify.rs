@@ -1,0 +1,195 @@
+//! Verifying a whole ledger: every byte and every rule again, from the first block on.
+
+use antiphon_proto::{BlockHash, ContentHash, RootHash, SongId, wire::Song};
+
+use crate::{
+    append::{Committed, in_parallel},
+    error::{Fault, VerifyError},
+    ledger::{Inner, Ledger, REPORT_EVERY, feed},
+    progress::{Progress, Stage},
+    rule::{NearDuplicates, NoRule, Similar},
+    state::{ApplyError, Batch, Checked, ContentEntry, Entry, Position, View},
+    store::{RawBatch, Step, Tip},
+};
+
+/// What was verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifyReport {
+    /// Number of blocks.
+    pub blocks: u64,
+    /// Number of batches, each with its seal.
+    pub batches: u64,
+    /// Number of song blocks.
+    pub songs: u64,
+    /// Number of variant blocks.
+    pub variants: u64,
+    /// Bytes of all blocks.
+    pub bytes: u64,
+    /// Hash of the last block.
+    pub head: Option<BlockHash>,
+    /// RFC 6962 root over all blocks.
+    pub root: RootHash,
+    /// Whether the near-duplicate rule was among the rules.
+    pub near_duplicates: bool,
+}
+
+/// The ledger as it was before the batch that is verified.
+struct Historic<'a> {
+    committed: Committed<'a>,
+    first: u64,
+}
+
+impl View for Historic<'_> {
+    fn content(&mut self, hash: &ContentHash) -> Result<Option<ContentEntry>, Fault> {
+        // The index names the first block that holds it.
+        Ok(self.committed.content(hash)?.filter(|entry| entry.index < self.first))
+    }
+
+    fn song_index(&mut self, id: &SongId) -> Result<Option<u64>, Fault> {
+        Ok(self.committed.song_index(id)?.filter(|index| *index < self.first))
+    }
+
+    fn song_id(&mut self, index: u64) -> Result<Option<SongId>, Fault> {
+        self.committed.song_id(index)
+    }
+
+    fn similar(&mut self, song: &Song) -> Result<Option<Similar>, Fault> {
+        self.committed.similar(song)
+    }
+
+    fn accept_song(&mut self, index: u64, song: &Song) -> Result<(), Fault> {
+        self.committed.accept_song(index, song)
+    }
+
+    fn accept_other(&mut self, index: u64) {
+        self.committed.accept_other(index);
+    }
+}
+
+impl Ledger {
+    /// Reads the whole ledger again: checksums, canonical form, links, heights, times, stamps, signatures, all rules,
+    /// every seal against the root, and the index against the blocks. With `full` also the near-duplicate rule, whose
+    /// index is built anew for that; nothing can be appended meanwhile.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn verify(
+        &self,
+        full: bool,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<VerifyReport, VerifyError> {
+        let inner = &*self.0;
+        if !full {
+            return inner.verify(&mut NoRule, false, progress);
+        }
+        let mut writer = inner.writer();
+        writer.abandon(inner.store.size())?;
+        writer.rule.reset()?;
+        let report = inner.verify(&mut *writer.rule, true, progress);
+        if report.is_err() {
+            // The rule must not be left with a part of the ledger.
+            if let Err(error) = feed(&inner.store, &mut *writer.rule, &|_| {}) {
+                tracing::error!(%error, "the near-duplicate index is out of step; start again");
+            }
+        } else {
+            writer.rule.flush()?;
+        }
+        report
+    }
+}
+
+impl Inner {
+    fn verify(
+        &self,
+        rule: &mut dyn NearDuplicates,
+        near_duplicates: bool,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<VerifyReport, VerifyError> {
+        let end = self.store.tip();
+        let total = end.position.size;
+        let mut tip = Tip::start(&self.params.network);
+        let mut walker = self.store.walk();
+        let (mut batches, mut reported) = (0u64, 0);
+        while tip.position.size < total {
+            let batch = match walker.step()? {
+                Step::Batch(batch) => batch,
+                Step::End(_) | Step::Torn(..) => {
+                    let what = format!("the segments end before block {total}");
+                    return Err(self.store.damaged_at(tip.position.size, what).into());
+                }
+            };
+            self.verify_batch(rule, &mut tip, &batch)?;
+            batches = batches.saturating_add(1);
+            if tip.position.size - reported >= REPORT_EVERY || tip.position.size == total {
+                reported = tip.position.size;
+                progress(Progress { stage: Stage::Verify, done: reported, total });
+            }
+        }
+        if (tip.position, tip.root(), tip.songs, tip.block_bytes)
+            != (end.position, end.root(), end.songs, end.block_bytes)
+        {
+            return Err(VerifyError::Index { index: total, what: "sums" });
+        }
+        Ok(VerifyReport {
+            blocks: total,
+            batches,
+            songs: tip.songs,
+            variants: tip.variants,
+            bytes: tip.block_bytes,
+            head: tip.head(),
+            root: tip.root(),
+            near_duplicates,
+        })
+    }
+
+    /// Holds one batch against the rules and its seal, and moves the tip behind it.
+    fn verify_batch(
+        &self,
+        rule: &mut dyn NearDuplicates,
+        tip: &mut Tip,
+        batch: &RawBatch,
+    ) -> Result<(), VerifyError> {
+        let checked = in_parallel(&batch.blocks, |bytes| Checked::parse(&self.params, bytes));
+        let committed = Committed::new(&self.store, rule);
+        let mut view = Historic { committed, first: batch.first };
+        let mut state = Batch::begin(&self.params, tip.position, &mut view);
+        for ((block, bytes), index) in checked.into_iter().zip(&batch.blocks).zip(batch.first..) {
+            let refused = |refusal| VerifyError::Refused { index, refusal };
+            let block = block.map_err(|invalid| refused(invalid.into()))?;
+            state.apply(&block).map_err(|error| match error {
+                ApplyError::Refused(refusal) => refused(refusal),
+                ApplyError::Fault(fault) => fault.into(),
+            })?;
+            tip.count(bytes, block.is_song());
+        }
+        tip.position = state.position();
+        let entries = state.into_entries();
+        let (first, last) = (batch.first, tip.position.size.saturating_sub(1));
+        self.policy
+            .verify(tip.position.size, tip.root(), &batch.seal)
+            .map_err(|source| VerifyError::Seal { first, last, source })?;
+        self.verify_index(batch, &entries, &tip.position)
+    }
+
+    /// Everything that can be looked up about a batch's blocks must lead to them.
+    fn verify_index(&self, batch: &RawBatch, entries: &[Entry], end: &Position) -> Result<(), VerifyError> {
+        for ((entry, bytes), index) in entries.iter().zip(&batch.blocks).zip(batch.first..end.size) {
+            let wrong = |what| VerifyError::Index { index, what };
+            let place = ContentEntry { index, song_index: entry.song_index, song_id: entry.song_id };
+            if self.store.block(index)?.as_ref() != Some(bytes) {
+                return Err(wrong("place"));
+            }
+            if self.store.content(&entry.content)? != Some(place) {
+                return Err(wrong("content"));
+            }
+            if entry.song_index == index {
+                if self.store.song_index(&entry.song_id)? != Some(index) {
+                    return Err(wrong("song id"));
+                }
+            } else if self.store.variants(entry.song_index, index, 1)? != [index] {
+                return Err(wrong("variant"));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,349 @@
+//! Power cuts and rotten disks: what was acknowledged is there, or the ledger says that it is not.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
+
+use antiphon_ledger::{Info, Ledger, OpenError, Options, ReadError, Stage, VerifyError};
+use antiphon_proto::wire::Registration;
+use common::{Artist, SMALL, batches, extend, open, try_open};
+
+/// A ledger with `count` batches of one to three blocks, not closed cleanly, and its numbers after each batch.
+fn filled(dir: &Path, count: u64) -> Vec<Info> {
+    let ledger = open(dir);
+    let artist = Artist::new(1, ledger.genesis());
+    let mut infos = vec![plain(&ledger)];
+    for batch in 0..count {
+        let mut registrations: Vec<_> =
+            (0..1 + batch % 3).map(|n| artist.song_registration(batch * 10 + n)).collect();
+        if batch % 3 == 1 {
+            let variant = artist.variant(&artist.song(batch * 10), batch);
+            registrations.push(Registration::of_variant(variant));
+        }
+        extend(&ledger, &registrations).unwrap();
+        infos.push(plain(&ledger));
+    }
+    infos
+}
+
+/// These tests open a ledger thousands of times and sync each time; what they damage is the bytes, so memory will do.
+fn scratch() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
+}
+
+/// What must be equal whatever the index went through.
+fn plain(ledger: &Ledger) -> Info {
+    Info { disk_bytes: 0, segments: 0, ..ledger.info() }
+}
+
+fn segments(dir: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> =
+        fs::read_dir(dir.join("segments")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// Opens, compares, checks everything, and appends one more batch.
+fn is_whole(dir: &Path, expected: &Info, context: &str) {
+    let ledger = try_open(dir).unwrap_or_else(|error| panic!("{context}: {error}"));
+    assert_eq!(&plain(&ledger), expected, "{context}");
+    ledger.verify(false, &mut |_| {}).unwrap_or_else(|error| panic!("{context}: {error}"));
+    let artist = Artist::new(2, ledger.genesis());
+    extend(&ledger, &[artist.song_registration(1_000_000)]).unwrap();
+    assert_eq!(ledger.size(), expected.size + 1);
+}
+
+/// The last batch's bytes: its segment, where it begins, and the segment's length.
+fn last_batch(dir: &Path) -> (PathBuf, u64, u64) {
+    let ledger = open(dir);
+    let last = batches(&ledger).pop().unwrap();
+    let length: usize =
+        last.blocks.iter().map(|block| block.len() + 16).sum::<usize>() + last.seal.len() + 16;
+    let path = segments(dir).pop().unwrap();
+    let end = fs::metadata(&path).unwrap().len();
+    (path, end - length as u64, end)
+}
+
+#[test]
+fn a_torn_last_batch_is_cut_at_every_byte() {
+    let dir = scratch();
+    let infos = filled(dir.path(), 4);
+    let (path, start, end) = last_batch(dir.path());
+    let whole = fs::read(&path).unwrap();
+    let (before, start, end) = (&infos[3], usize::try_from(start).unwrap(), usize::try_from(end).unwrap());
+    let reopened = |bytes: &[u8], expected: &Info, context: String| {
+        fs::write(&path, bytes).unwrap();
+        let ledger = try_open(dir.path()).unwrap_or_else(|error| panic!("{context}: {error}"));
+        assert_eq!(&plain(&ledger), expected, "{context}");
+    };
+    for cut in start..end {
+        reopened(&whole[..cut], before, format!("cut at {cut}"));
+        // What the file system had not written yet reads as zeros, or as whatever was there before.
+        let mut zeros = whole.clone();
+        zeros[cut..].fill(0);
+        reopened(&zeros, before, format!("zeros from {cut}"));
+        let mut garbage = whole.clone();
+        blake3::Hasher::new().update(&cut.to_le_bytes()).finalize_xof().fill(&mut garbage[cut..]);
+        reopened(&garbage, before, format!("garbage from {cut}"));
+    }
+    // The seal may reach the disk before the blocks do.
+    for hole in (start..end - 200).step_by(37) {
+        let mut holed = whole.clone();
+        holed[hole..hole + 200].fill(0);
+        reopened(&holed, before, format!("hole at {hole}"));
+    }
+    reopened(&whole, &infos[4], "whole again".to_owned());
+    fs::write(&path, &whole[..end - 1]).unwrap();
+    is_whole(dir.path(), before, "after a cut");
+}
+
+#[test]
+fn a_first_batch_may_be_torn_too() {
+    let dir = scratch();
+    let infos = filled(dir.path(), 1);
+    let (path, start, end) = last_batch(dir.path());
+    assert_eq!(start, 64);
+    for cut in start..end {
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, &whole[..usize::try_from(cut).unwrap()]).unwrap();
+        assert_eq!(plain(&open(dir.path())), infos[0]);
+        fs::write(&path, whole).unwrap();
+    }
+}
+
+#[test]
+fn a_segment_that_was_being_made_is_no_segment() {
+    let dir = scratch();
+    let infos = filled(dir.path(), 3);
+    let next = dir.path().join("segments").join(format!("{:020}.tmp", infos[3].size));
+    fs::write(&next, b"ANTPH").unwrap();
+    is_whole(dir.path(), &infos[3], "with a half-made segment");
+    assert!(!next.exists());
+}
+
+/// A flipped bit in anything but the last batch is reported, or (in the index alone) repaired; never served.
+#[test]
+fn flipped_bits_are_never_served() {
+    let dir = scratch();
+    let infos = filled(dir.path(), 14);
+    let (last, start, _) = last_batch(dir.path());
+    let files = segments(dir.path());
+    assert!(files.len() >= 3, "the test needs several segments, there are {}", files.len());
+    let good: Vec<Vec<u8>> = batches(&open(dir.path())).into_iter().flat_map(|batch| batch.blocks).collect();
+    for path in &files {
+        let whole = fs::read(path).unwrap();
+        let end = if *path == last { usize::try_from(start).unwrap() } else { whole.len() };
+        for at in (0..end).step_by(53) {
+            let mut bad = whole.clone();
+            bad[at] ^= 1 << (at % 8);
+            fs::write(path, &bad).unwrap();
+            let context = format!("{} byte {at}", path.display());
+            damage_is_noticed(dir.path(), &good, &context);
+            // Without an index every byte is read when opening.
+            remove_index(dir.path());
+            match try_open(dir.path()) {
+                Err(OpenError::Damaged(damage)) => {
+                    assert_eq!(&damage.file, path, "{context}");
+                    assert!(damage.to_string().contains("backup"), "{damage}");
+                }
+                other => panic!("{context}: {other:?}"),
+            }
+        }
+        fs::write(path, &whole).unwrap();
+    }
+    is_whole(dir.path(), &infos[14], "whole again");
+}
+
+fn remove_index(dir: &Path) {
+    // A start that failed early has made none.
+    if dir.join("index").exists() {
+        fs::remove_dir_all(dir.join("index")).unwrap();
+    }
+}
+
+fn damage_is_noticed(dir: &Path, good: &[Vec<u8>], context: &str) {
+    let ledger = match try_open(dir) {
+        Ok(ledger) => ledger,
+        Err(OpenError::Damaged(_)) => return,
+        Err(other) => panic!("{context}: {other:?}"),
+    };
+    // The index let the walk begin behind the damage: blocks are checked when they are read.
+    for (block, index) in good.iter().zip(0..) {
+        match ledger.block(index) {
+            Ok(Some(bytes)) => assert_eq!(&bytes, block, "{context}"),
+            Ok(None) => panic!("{context}: block {index} is gone"),
+            Err(ReadError::Damaged(_)) => {}
+            Err(other) => panic!("{context}: {other}"),
+        }
+    }
+    match ledger.verify(false, &mut |_| {}) {
+        Err(VerifyError::Read(ReadError::Damaged(_))) => {}
+        other => panic!("{context}: {other:?}"),
+    }
+}
+
+#[test]
+fn a_missing_segment_is_noticed() {
+    let dir = scratch();
+    filled(dir.path(), 20);
+    let files = segments(dir.path());
+    assert!(files.len() >= 4);
+    for gone in &files[..files.len() - 1] {
+        let kept = fs::read(gone).unwrap();
+        fs::remove_file(gone).unwrap();
+        remove_index(dir.path());
+        assert!(matches!(try_open(dir.path()), Err(OpenError::Damaged(_))), "{}", gone.display());
+        fs::write(gone, kept).unwrap();
+    }
+}
+
+#[test]
+fn a_lost_or_broken_index_is_built_again() {
+    let dir = scratch();
+    let infos = filled(dir.path(), 30);
+    open(dir.path()).close().unwrap();
+    let expected = &infos[30];
+    type Harm<'a> = (&'a str, &'a dyn Fn(&Path));
+    let variants: [Harm<'_>; 7] = [
+        ("deleted", &|index| fs::remove_dir_all(index).unwrap()),
+        ("empty db", &|index| fs::write(index.join("db"), b"").unwrap()),
+        ("half db", &|index| truncate(&index.join("db"), 2)),
+        ("tenth of db", &|index| truncate(&index.join("db"), 10)),
+        ("garbage db", &|index| fs::write(index.join("db"), vec![0x5a; 100_000]).unwrap()),
+        ("no conf", &|index| fs::remove_file(index.join("conf")).unwrap()),
+        ("garbage conf", &|index| fs::write(index.join("conf"), b"nonsense").unwrap()),
+    ];
+    for (name, damage) in variants {
+        let work = scratch();
+        copy(dir.path(), work.path());
+        damage(&work.path().join("index"));
+        is_whole(work.path(), expected, name);
+    }
+}
+
+#[test]
+fn a_rebuild_tells_how_far_it_is() {
+    let dir = scratch();
+    let infos = filled(dir.path(), 30);
+    remove_index(dir.path());
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let tell = Arc::clone(&told);
+    let options = Options {
+        progress: Some(Box::new(move |progress| tell.lock().unwrap().push(progress))),
+        ..Options::without_rule(Some(common::genesis()))
+    };
+    let ledger = Ledger::open_with(dir.path(), options, SMALL).unwrap();
+    assert_eq!(plain(&ledger), infos[30]);
+    let told = told.lock().unwrap();
+    assert!(told.len() >= 3, "{told:?}");
+    assert!(told.iter().all(|progress| progress.stage == Stage::Index && progress.done <= progress.total));
+    assert!(told.windows(2).all(|pair| pair[0].done < pair[1].done));
+}
+
+fn truncate(path: &Path, part: u64) {
+    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.set_len(file.metadata().unwrap().len() / part).unwrap();
+}
+
+/// Garbage inside the index's file may be found only when it is read: an error then, never wrong data, and the next
+/// start has repaired it.
+#[test]
+fn garbage_inside_the_index_is_repaired_at_the_latest_at_the_next_start() {
+    let dir = scratch();
+    let infos = filled(dir.path(), 30);
+    open(dir.path()).close().unwrap();
+    let length = fs::metadata(dir.path().join("index/db")).unwrap().len();
+    for start in (0..length).step_by(usize::try_from(length / 24).unwrap()) {
+        let work = scratch();
+        copy(dir.path(), work.path());
+        let db = work.path().join("index/db");
+        let mut bytes = fs::read(&db).unwrap();
+        let at = usize::try_from(start).unwrap();
+        let end = bytes.len().min(at + 700);
+        blake3::Hasher::new().update(&start.to_le_bytes()).finalize_xof().fill(&mut bytes[at..end]);
+        fs::write(&db, bytes).unwrap();
+        let first = open(work.path());
+        assert_eq!(plain(&first), infos[30]);
+        let verdict = first.verify(false, &mut |_| {});
+        drop(first);
+        if let Err(error) = verdict {
+            assert!(
+                matches!(error, VerifyError::Read(ReadError::Index(_)) | VerifyError::Index { .. }),
+                "{start}: {error}"
+            );
+            if matches!(error, VerifyError::Index { .. }) {
+                fs::remove_dir_all(work.path().join("index")).unwrap();
+            }
+        }
+        is_whole(work.path(), &infos[30], &format!("garbage at {start}"));
+    }
+}
+
+#[test]
+fn an_index_from_elsewhere_is_not_used() {
+    let (a, b) = (scratch(), scratch());
+    let infos = filled(a.path(), 3);
+    open(a.path()).close().unwrap();
+    filled(b.path(), 30);
+    open(b.path()).close().unwrap();
+    // Of the same network, but ahead of these segments.
+    fs::remove_dir_all(a.path().join("index")).unwrap();
+    copy(&b.path().join("index"), &a.path().join("index"));
+    is_whole(a.path(), &infos[3], "index of a longer ledger");
+}
+
+#[test]
+fn one_handle_at_a_time() {
+    let dir = scratch();
+    let ledger = open(dir.path());
+    let other = ledger.clone();
+    drop(ledger);
+    match try_open(dir.path()) {
+        Err(OpenError::Locked { pid: Some(pid), .. }) => assert_eq!(pid, std::process::id()),
+        other => panic!("{other:?}"),
+    }
+    drop(other);
+    try_open(dir.path()).unwrap();
+}
+
+#[test]
+fn a_lost_or_changed_genesis_document_is_damage() {
+    let dir = scratch();
+    filled(dir.path(), 2);
+    let path = dir.path().join("genesis");
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, &bytes[..20]).unwrap();
+    assert!(matches!(try_open(dir.path()), Err(OpenError::Damaged(_))));
+    fs::remove_file(&path).unwrap();
+    assert!(matches!(try_open(dir.path()), Err(OpenError::Damaged(_))));
+    fs::write(&path, bytes).unwrap();
+    try_open(dir.path()).unwrap();
+}
+
+/// Small segments and folds make the tests above meaningful: several of both must have happened.
+#[test]
+fn the_small_sizes_are_reached() {
+    let dir = scratch();
+    let infos = filled(dir.path(), 30);
+    assert!(segments(dir.path()).len() > 4);
+    assert!(infos[30].size > 4 * SMALL.fold_blocks as u64);
+}

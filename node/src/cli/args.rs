@@ -1,0 +1,184 @@
+//! The command line. Help, man page and completions come from here.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+/// A peer-to-peer music network: serve your own songs, stream others' straight from their peers.
+#[derive(Debug, Parser)]
+#[command(name = "antiphon", version, arg_required_else_help = true, max_term_width = 100)]
+#[command(
+    after_help = "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 no running peer, 5 verification failed.\n\
+    Settings: flags, over ANTIPHON__SECTION__KEY, over the settings file, over defaults."
+)]
+pub struct Cli {
+    /// What applies to every command.
+    #[command(flatten)]
+    pub common: Common,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What applies to every command.
+#[derive(Debug, Clone, Args)]
+pub struct Common {
+    /// Where this peer keeps keys, ledger and library [default: $STATE_DIRECTORY or the user's data folder]
+    #[arg(long, global = true, value_name = "DIR", env = "ANTIPHON_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Settings file [default: antiphon/config.toml in the user's settings folder]
+    #[arg(long, global = true, value_name = "FILE", env = "ANTIPHON_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Answer in JSON on stdout
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say more on stderr; twice for everything
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a peer: scan the music folders, serve them, follow the network
+    Up(Up),
+    /// Scan music folders and register what is new
+    Scan(Scan),
+    /// Get a song from other peers, verified, into a file
+    Get(Get),
+    /// Show how the peer is doing
+    Status,
+    /// Look into the ledger
+    #[command(subcommand)]
+    Ledger(Ledger),
+    /// Print a file's duration and Chromaprint fingerprint
+    Fingerprint(File),
+    /// Tell which song of the ledger a file is, or why none
+    Match(File),
+    /// Check this machine and data directory and say what to do
+    Doctor(Join),
+    /// Print completions for a shell
+    Completions {
+        /// Shell.
+        shell: Shell,
+    },
+    /// Print the manual page
+    Man,
+}
+
+/// How a network is found.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Join {
+    /// Join through this peer; may be repeated. Without one, a new data directory starts its own network
+    #[arg(long, value_name = "MULTIADDR")]
+    pub peer_vps: Vec<String>,
+    /// Insist on this network
+    #[arg(long, value_name = "ID")]
+    pub network: Option<String>,
+}
+
+/// `antiphon up`.
+#[derive(Debug, Args)]
+pub struct Up {
+    /// Music folders, remembered for later starts [default: those remembered, the user's music folder, or a sample]
+    #[arg(value_name = "DIR")]
+    pub folders: Vec<PathBuf>,
+    /// Listen on this address; may be repeated [default: every interface, QUIC and TCP, on a port that stays]
+    #[arg(long, value_name = "MULTIADDR")]
+    pub listen: Vec<String>,
+    /// How a network is found.
+    #[command(flatten)]
+    pub join: Join,
+    /// Serve /healthz and /metrics here [default: 127.0.0.1:7711]
+    #[arg(long, value_name = "ADDR")]
+    pub http: Option<SocketAddr>,
+}
+
+/// `antiphon scan`.
+#[derive(Debug, Args)]
+pub struct Scan {
+    /// Music folders, remembered for later [default: those remembered]
+    #[arg(value_name = "DIR")]
+    pub folders: Vec<PathBuf>,
+    /// How a network is found.
+    #[command(flatten)]
+    pub join: Join,
+}
+
+/// `antiphon get`.
+#[derive(Debug, Args)]
+pub struct Get {
+    /// Song id or its beginning, content hash, #INDEX, or words of title, artist and album
+    #[arg(required = true, value_name = "SONG")]
+    pub song: Vec<String>,
+    /// Folder to put the file in [default: this folder]
+    #[arg(long, short, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Only this encoding: ogg, mp3, flac, m4a, aac, opus, wav, aiff, wma, ape, mka
+    #[arg(long, value_name = "CONTAINER")]
+    pub format: Option<String>,
+    /// How a network is found.
+    #[command(flatten)]
+    pub join: Join,
+}
+
+/// `antiphon ledger …`.
+#[derive(Debug, Subcommand)]
+pub enum Ledger {
+    /// Size, songs, head and root
+    Info,
+    /// Show a block or a song
+    Show {
+        /// Block index, song id or its beginning, or words
+        #[arg(required = true, value_name = "WHAT")]
+        what: Vec<String>,
+    },
+    /// Check every block, link, signature, stamp and seal
+    Verify,
+}
+
+/// A command on one file.
+#[derive(Debug, Args)]
+pub struct File {
+    /// Audio file
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_of_up() {
+        let cli = Cli::try_parse_from([
+            "antiphon",
+            "up",
+            "/a",
+            "/b",
+            "--listen",
+            "/ip4/127.0.0.1/tcp/0",
+            "--peer-vps",
+            "/ip4/127.0.0.1/tcp/1",
+            "--peer-vps",
+            "/ip4/127.0.0.1/tcp/2",
+            "--http",
+            "127.0.0.1:0",
+            "--data-dir",
+            "/d",
+            "--json",
+        ])
+        .unwrap();
+        let Command::Up(up) = cli.command else { panic!() };
+        assert_eq!((up.folders.len(), up.listen.len(), up.join.peer_vps.len()), (2, 1, 2));
+        assert!(cli.common.json && cli.common.data_dir.is_some());
+    }
+}

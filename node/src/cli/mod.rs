@@ -1,0 +1,246 @@
+//! From the command line to an exit code.
+
+pub mod args;
+mod doctor;
+mod output;
+mod show;
+mod up;
+
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use clap::{CommandFactory, Parser, error::ErrorKind};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    args::{Cli, Command, Common, Join, Ledger},
+    output::Output,
+};
+use crate::{
+    config::Config,
+    control::client::Client,
+    failure::{Failure, Kind},
+    ops::{self, Request, path_to_hex},
+    peer::{Peer, Reach, get::GetRequest},
+    system::datadir::DataDir,
+};
+
+/// How long a command without a running peer waits for the network.
+const CONNECT_WITHIN: Duration = Duration::from_secs(15);
+
+/// Parses, runs, and says how it ended.
+#[must_use]
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+                _ => ExitCode::from(Kind::Usage.exit_code()),
+            };
+        }
+    };
+    let output = Output::new(&cli.common);
+    output.start_log(matches!(cli.command, Command::Up(_)));
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            output.failure(&Failure::new(Kind::Failed, format!("cannot start: {error}")));
+            return ExitCode::FAILURE;
+        }
+    };
+    let ended = runtime.block_on(command(cli, &output));
+    // A thread that still hashes a large file must not hold up the end.
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            let failure = Failure::of(&error);
+            output.failure(&failure);
+            ExitCode::from(failure.kind.exit_code())
+        }
+    }
+}
+
+/// Whoever read our output has seen enough.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+async fn command(cli: Cli, output: &Output) -> anyhow::Result<()> {
+    let common = cli.common;
+    match cli.command {
+        Command::Up(up) => up::run(&common, up, output).await,
+        Command::Scan(scan) => {
+            let request = Request::Scan { paths: absolute(&scan.folders)? };
+            let report = ask(&common, &scan.join, request, Reach::Dial, output).await?;
+            show::scan(&report, output)
+        }
+        Command::Get(get) => {
+            let folder = get.out.unwrap_or_else(|| PathBuf::from("."));
+            let request = Request::Get(GetRequest {
+                song: get.song.join(" "),
+                folder: std::path::absolute(folder)?,
+                container: get.format,
+            });
+            let report = ask(&common, &get.join, request, Reach::Dial, output).await?;
+            show::get(report, output)
+        }
+        Command::Status => {
+            let status = ask(&common, &Join::default(), Request::Status, Reach::ReadOnly, output).await?;
+            show::status(status, output)
+        }
+        Command::Ledger(ledger) => {
+            let request = match ledger {
+                Ledger::Info => Request::LedgerInfo,
+                Ledger::Show { what } => Request::LedgerShow { what: what.join(" ") },
+                Ledger::Verify => Request::LedgerVerify,
+            };
+            let answer = ask(&common, &Join::default(), request, Reach::ReadOnly, output).await?;
+            show::plain(&answer, output)
+        }
+        Command::Fingerprint(file) => show::fingerprint(&common, &file.file, output),
+        Command::Match(file) => {
+            let path = std::path::absolute(&file.file)?;
+            let request = Request::Match { path: path_to_hex(&path) };
+            let report = ask(&common, &Join::default(), request, Reach::ReadOnly, output).await?;
+            show::matched(report, output)
+        }
+        Command::Doctor(join) => doctor::run(&common, &join, output).await,
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "antiphon", &mut text);
+            output.raw(&text)
+        }
+        Command::Man => {
+            let mut text = Vec::new();
+            clap_mangen::Man::new(Cli::command()).render(&mut text)?;
+            output.raw(&text)
+        }
+    }
+}
+
+/// Folders for a request. One that does not exist is found out before a data directory is made for it.
+fn absolute(paths: &[PathBuf]) -> anyhow::Result<Vec<String>> {
+    let hex = |path: &PathBuf| match path.canonicalize() {
+        Ok(path) => Ok(path_to_hex(&path)),
+        Err(error) => {
+            Err(Failure::new(Kind::NotFound, format!("cannot scan {}: {error}", path.display())).into())
+        }
+    };
+    paths.iter().map(hex).collect()
+}
+
+/// The data directory that a command is about.
+fn root(common: &Common) -> anyhow::Result<PathBuf> {
+    match &common.data_dir {
+        Some(root) => Ok(std::path::absolute(root)?),
+        None => DataDir::default_root(),
+    }
+}
+
+fn config(common: &Common, join: &Join) -> anyhow::Result<Config> {
+    // Variables that are not UTF-8 are not ours.
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let mut config = Config::load(common.config.as_deref(), environment)
+        .map_err(|error| Failure::new(Kind::Usage, format!("{error:#}")))?;
+    if !join.peer_vps.is_empty() {
+        config.network.peer_vps.clone_from(&join.peer_vps);
+    }
+    if join.network.is_some() {
+        config.network.id.clone_from(&join.network);
+    }
+    Ok(config)
+}
+
+/// Asks the running peer, or does it here when none runs.
+async fn ask(
+    common: &Common,
+    join: &Join,
+    request: Request,
+    reach: Reach,
+    output: &Output,
+) -> anyhow::Result<Value> {
+    let root = root(common)?;
+    let config = config(common, join)?;
+    let tell = output.progress();
+    if root.is_dir() {
+        let socket = DataDir::open(&root)?.control_socket();
+        if let Some(client) = Client::connect(&socket).await? {
+            return client.call(request, &*tell).await;
+        }
+    }
+    let cancel = CancellationToken::new();
+    let notes = output.notes();
+    let peer = Peer::open(root, &config, reach, cancel.clone(), notes).await?;
+    if reach == Reach::Dial && peer.network.is_some() && !peer.connected(CONNECT_WITHIN).await {
+        tracing::warn!("no peer of the network answers");
+    }
+    let interrupted = stop_on_signal(&peer, cancel.clone());
+    let answer = match &request {
+        Request::Get(get) => {
+            // The song may be in blocks that are still on their way.
+            catch_up(&peer, get, &cancel).await;
+            ops::execute(&peer, request, None, &*tell).await
+        }
+        _ => ops::execute(&peer, request, None, &*tell).await,
+    };
+    interrupted.abort();
+    peer.close().await;
+    answer
+}
+
+/// Follows the network until the song that is wanted is known, or nothing new arrives.
+async fn catch_up(peer: &Peer, get: &GetRequest, cancel: &CancellationToken) {
+    const QUIET: Duration = Duration::from_secs(2);
+    let mut grows = peer.ledger.watch();
+    loop {
+        let (ledger, words) = (peer.ledger.clone(), get.song.clone());
+        let found =
+            tokio::task::spawn_blocking(move || crate::peer::select::select(&ledger, &words).is_ok()).await;
+        if matches!(found, Ok(true)) || peer.network.is_none() {
+            return;
+        }
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            changed = tokio::time::timeout(QUIET, grows.changed()) => if !matches!(changed, Ok(Ok(()))) { return },
+        }
+    }
+}
+
+fn stop_on_signal(peer: &Peer, cancel: CancellationToken) -> tokio::task::JoinHandle<()> {
+    let library = peer.library.clone();
+    tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            library.stop();
+            cancel.cancel();
+        }
+    })
+}
+
+/// Waits for SIGINT or SIGTERM.
+async fn signalled() -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted.context("cannot listen for SIGINT"),
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+/// Ends the process at the second signal, whatever it is doing.
+fn end_on_second_signal(cancel: CancellationToken, output: Arc<Output>) {
+    tokio::spawn(async move {
+        if signalled().await.is_ok() {
+            cancel.cancel();
+            output.note("stopping; once more to stop at once (nothing acknowledged is lost)");
+        }
+        if signalled().await.is_ok() {
+            std::process::exit(130);
+        }
+    });
+}

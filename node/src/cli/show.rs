@@ -1,0 +1,196 @@
+//! Answers for people.
+
+use std::{fmt::Write as _, path::Path};
+
+use serde_json::Value;
+
+use super::{
+    args::{Common, Join},
+    config,
+    output::Output,
+};
+use crate::{
+    failure::{Failure, Kind},
+    library::scan::Report,
+    ops::{self, MatchReport, Status},
+    peer::{get::GetReport, select::name},
+};
+
+/// Files that are named one by one before the rest is counted.
+const NAMED: usize = 20;
+
+/// Any answer: JSON, or its fields one on a line.
+pub(super) fn plain(answer: &Value, output: &Output) -> anyhow::Result<()> {
+    if output.json {
+        return output.value(answer);
+    }
+    let mut text = String::new();
+    fields(answer, 0, &mut text);
+    output.raw(text.as_bytes())
+}
+
+fn fields(value: &Value, depth: usize, text: &mut String) {
+    let Value::Object(map) = value else { return };
+    for (name, value) in map {
+        let (indent, name) = ("  ".repeat(depth), name.replace('_', " "));
+        match value {
+            Value::Object(_) => {
+                let _ = writeln!(text, "{indent}{name}:");
+                fields(value, depth + 1, text);
+            }
+            Value::String(words) if words.is_empty() => {}
+            Value::Null => {}
+            Value::String(words) => {
+                let _ = writeln!(text, "{indent}{name}: {words}");
+            }
+            Value::Number(_) if depth == 0 && name == "schema" => {}
+            other => {
+                let _ = writeln!(text, "{indent}{name}: {other}");
+            }
+        }
+    }
+}
+
+/// A scan in a sentence.
+pub(super) fn scan_sentence(report: &Report) -> String {
+    let mut text = format!(
+        "{} files: {} new songs, {} new variants, {} known to the network, {} unchanged, {} skipped, {} failed",
+        report.files,
+        report.songs_new,
+        report.variants_new,
+        report.known_new,
+        report.unchanged,
+        report.skipped.len(),
+        report.failed.len(),
+    );
+    if report.not_listed > 0 {
+        let _ = write!(text, " and {} more of either", report.not_listed);
+    }
+    if report.pending > 0 {
+        let _ = write!(text, ", {} wait for the network", report.pending);
+    }
+    if report.removed > 0 {
+        let _ = write!(text, ", {} gone", report.removed);
+    }
+    let _ = write!(text, ", {:.1} s", report.seconds);
+    text
+}
+
+pub(super) fn scan(report: &Value, output: &Output) -> anyhow::Result<()> {
+    let read: Report = ops::read(report.clone())?;
+    if output.json {
+        output.value(report)?;
+    } else {
+        for (name, list) in [("skipped", &read.skipped), ("failed", &read.failed)] {
+            for listed in list.iter().take(NAMED) {
+                output.line(&format!("{name}: {}: {}", listed.path, listed.reason))?;
+            }
+            if list.len() > NAMED {
+                output.line(&format!("{name}: {} more; --json lists them", list.len() - NAMED))?;
+            }
+        }
+        output.line(&scan_sentence(&read))?;
+    }
+    if read.interrupted {
+        return Err(Failure::new(Kind::Failed, "interrupted; the next scan goes on from here").into());
+    }
+    Ok(())
+}
+
+pub(super) fn get(report: Value, output: &Output) -> anyhow::Result<()> {
+    if output.json {
+        return output.value(&report);
+    }
+    let report: GetReport = ops::read(report)?;
+    let from =
+        if report.peer.is_empty() { "the own library".to_owned() } else { format!("peer {}", report.peer) };
+    output.line(&format!("{}", report.path.display()))?;
+    output.note(&format!(
+        "{}: {} bytes from {from}, {} of them there before, verified, {:.1} s",
+        name(&report.artist, &report.title),
+        report.bytes,
+        report.resumed_bytes,
+        report.seconds
+    ));
+    Ok(())
+}
+
+pub(super) fn status(status: Value, output: &Output) -> anyhow::Result<()> {
+    if output.json {
+        return output.value(&status);
+    }
+    let status: Status = ops::read(status)?;
+    let mut text = String::new();
+    let mut line = |name: &str, value: &str| {
+        if !value.is_empty() {
+            let _ = writeln!(text, "{name:<10} {value}");
+        }
+    };
+    line("peer", &if status.running { status.peer_id.clone() } else { "not running".into() });
+    line("network", &status.network);
+    line(
+        "ledger",
+        &format!("{} blocks{}", status.ledger_size, if status.sequencer { ", ordered here" } else { "" }),
+    );
+    line("follows", status.upstream.as_deref().unwrap_or_default());
+    let library = &status.library;
+    line(
+        "library",
+        &format!(
+            "{} files: {} in the ledger, {} waiting, {} left out",
+            library.files, library.songs, library.pending, library.skipped
+        ),
+    );
+    for folder in &library.folders {
+        line("", folder);
+    }
+    for address in &status.listen {
+        line("listens", address);
+    }
+    line("http", status.http.as_deref().unwrap_or_default());
+    line("data", &status.data_dir);
+    line("peers", &status.peers.len().to_string());
+    for peer in &status.peers {
+        let rtt = peer
+            .rtt_us
+            .map_or_else(|| "-".to_owned(), |us| format!("{}.{} ms", us / 1_000, us % 1_000 / 100));
+        line("", &format!("{} {} {rtt} {}", peer.peer, peer.transport, peer.address));
+    }
+    output.raw(text.as_bytes())
+}
+
+pub(super) fn matched(report: Value, output: &Output) -> anyhow::Result<()> {
+    if output.json {
+        return output.value(&report);
+    }
+    let report: MatchReport = ops::read(report)?;
+    let song = report.song.as_ref().map_or_else(String::new, |song| {
+        format!("#{} {} ({})", song.index, name(&song.artist, &song.title), song.album)
+    });
+    let score =
+        report.score.map_or_else(String::new, |score| format!(", {:.2} % of the bits agree", score * 100.0));
+    match (report.matched, report.reason) {
+        (true, _) => output.line(&format!("match: {song}{score}")),
+        (false, Some(reason)) if song.is_empty() => output.line(&format!("no match: {reason}")),
+        (false, reason) => {
+            output.line(&format!("no match: {}; closest: {song}{score}", reason.unwrap_or_default()))
+        }
+    }
+}
+
+/// `antiphon fingerprint FILE`: as `fpcalc` prints it.
+pub(super) fn fingerprint(common: &Common, file: &Path, output: &Output) -> anyhow::Result<()> {
+    let config = config(common, &Join::default())?;
+    let analyzer = config.library.analyzer();
+    let analysis = ops::analyze(&analyzer, file)?;
+    let text = analysis.fingerprint.to_text();
+    let (seconds, hundredths) = (analysis.duration_ms / 1_000, analysis.duration_ms % 1_000 / 10);
+    if output.json {
+        // The very form of `fpcalc -json`, so that scripts for it work.
+        return output
+            .line(&format!(r#"{{"duration": {seconds}.{hundredths:02}, "fingerprint": "{text}"}}"#));
+    }
+    output.line(&format!("FILE={}", file.display()))?;
+    output.line(&format!("DURATION={seconds}"))?;
+    output.line(&format!("FINGERPRINT={text}"))
+}

@@ -1,0 +1,157 @@
+//! `antiphon up`: a peer until it is told to stop.
+
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::{Context, bail};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    args::{Common, Up},
+    config, end_on_second_signal,
+    output::Output,
+    root, show,
+};
+use crate::{
+    control::{client::Client, server::Socket},
+    http,
+    library::{scan::Targets, watch},
+    ops::Running,
+    peer::{Peer, Reach},
+    system::{datadir::DataDir, sample},
+};
+
+/// A scan that takes long says how far it is, this often.
+const SAY_EVERY: Duration = Duration::from_secs(10);
+
+pub(super) async fn run(common: &Common, up: Up, output: &Output) -> anyhow::Result<()> {
+    let cancel = CancellationToken::new();
+    end_on_second_signal(cancel.clone(), Arc::new(output.clone()));
+    let root = root(common)?;
+    let mut settings = config(common, &up.join)?;
+    if !up.listen.is_empty() {
+        settings.network.listen.clone_from(&up.listen);
+    }
+    if up.http.is_some() {
+        settings.http.addr = up.http;
+    }
+    let asked = canonical(if up.folders.is_empty() { &settings.library.folders } else { &up.folders })?;
+    if root.is_dir() && Client::connect(&DataDir::open(&root)?.control_socket()).await?.is_some() {
+        bail!("a peer is running on {} already; see `antiphon status`", root.display());
+    }
+    let listener = http::bind(settings.http.addr).await?;
+    let mut peer = match Peer::open(root, &settings, Reach::Serve, cancel.clone(), output.notes()).await {
+        Ok(peer) => peer,
+        // Told to stop before it was whole: that is no failure.
+        Err(_) if cancel.is_cancelled() => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let folders = folders(&peer, asked, output)?;
+    peer.library.remember(&folders)?;
+    let running = Running { http: Some(format!("http://{}", listener.local_addr()?)) };
+    let socket_path = peer.data.prepare_control_socket()?;
+    let socket = Socket::bind(socket_path.clone())
+        .with_context(|| format!("cannot make the control socket {}", socket_path.display()))?;
+    if settings.library.watch {
+        peer.spawn(watch::run(peer.library.clone(), folders.clone(), cancel.clone()));
+    }
+    let peer = Arc::new(peer);
+    let mut serving = tokio::task::JoinSet::new();
+    serving.spawn(socket.serve(peer.clone(), running.clone()));
+    serving.spawn(http::serve(listener, peer.clone()));
+    ready(&peer, &running, output).await?;
+    serving.spawn(first_scan(peer.clone(), folders, output.clone()));
+    cancel.cancelled().await;
+    peer.library.stop();
+    serving.shutdown().await;
+    match Arc::try_unwrap(peer) {
+        Ok(peer) => peer.close().await,
+        Err(_) => tracing::warn!("a task did not end; the ledger is closed without it"),
+    }
+    Ok(())
+}
+
+fn canonical(folders: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+    folders
+        .iter()
+        .map(|folder| {
+            folder
+                .canonicalize()
+                .with_context(|| format!("cannot open the music folder {}", folder.display()))
+        })
+        .collect()
+}
+
+/// What was asked for and what is remembered; else the user's music; else a sample.
+fn folders(peer: &Peer, asked: Vec<PathBuf>, output: &Output) -> anyhow::Result<Vec<PathBuf>> {
+    let mut folders: BTreeSet<PathBuf> = peer.library.folders()?.into_iter().collect();
+    folders.extend(asked);
+    if folders.is_empty() {
+        match dirs::audio_dir().and_then(|music| music.canonicalize().ok()) {
+            Some(music) => {
+                output.note(&format!("no music folder was named: {} is used", music.display()));
+                folders.insert(music);
+            }
+            None => {
+                let samples = peer.data.samples();
+                sample::ensure(&samples).with_context(|| format!("cannot make {}", samples.display()))?;
+                output.note(&format!(
+                    "no music folder was named and there is none: three sample pieces are in {}",
+                    samples.display()
+                ));
+                folders.insert(samples);
+            }
+        }
+    }
+    Ok(folders.into_iter().collect())
+}
+
+/// The one line on stdout: others may start now.
+async fn ready(peer: &Peer, running: &Running, output: &Output) -> anyhow::Result<()> {
+    let Some(network) = &peer.network else { bail!("the network is not up") };
+    let listen: Vec<String> = network.listen_addrs().await.iter().map(ToString::to_string).collect();
+    let (id, control) = (network.local_peer_id().to_string(), peer.data.control_socket());
+    let ledger = peer.ledger.network().to_string();
+    let http = running.http.clone().unwrap_or_default();
+    if output.json {
+        let line = json!({
+            "schema": 1, "ready": true, "peer_id": id, "network": ledger, "listen": listen,
+            "http": http, "control": control.display().to_string(),
+        });
+        return output.line(&line.to_string());
+    }
+    output.line(&format!(
+        "ready peer={id} network={ledger} listen={} http={http} control={}",
+        listen.join(","),
+        control.display()
+    ))
+}
+
+async fn first_scan(peer: Arc<Peer>, folders: Vec<PathBuf>, output: Output) {
+    let targets = Targets { paths: folders.into_iter().collect(), absent_is_gone: false };
+    let progress = peer.library.progress();
+    let tell = output.progress();
+    let work = peer.library.scan(targets);
+    tokio::pin!(work);
+    let mut said = tokio::time::interval(SAY_EVERY);
+    said.tick().await;
+    let mut shown = progress.clone();
+    let report = loop {
+        tokio::select! {
+            report = &mut work => break report,
+            Ok(()) = shown.changed() => {
+                if let Ok(now) = serde_json::to_value(&*shown.borrow_and_update()) {
+                    tell(now);
+                }
+            }
+            _ = said.tick() => {
+                let now = progress.borrow().clone();
+                tracing::info!(found = now.found, done = now.done, registered = now.registered, "scanning");
+            }
+        }
+    };
+    match report {
+        Ok(report) => output.note(&show::scan_sentence(&report)),
+        Err(error) => tracing::error!(%error, "the scan ended early"),
+    }
+}

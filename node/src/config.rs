@@ -1,0 +1,167 @@
+//! Settings: defaults, under a TOML file, under `ANTIPHON__SECTION__KEY`, under flags. Unknown keys are errors.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use antiphon_fingerprint::{Analyzer, AnalyzerConfig, FfmpegChoice};
+use anyhow::{Context, bail};
+use serde::Deserialize;
+
+/// Prefix of settings in the environment.
+const ENVIRONMENT: &str = "ANTIPHON__";
+
+/// Everything that can be set.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// What is scanned and how it is registered.
+    pub library: Library,
+    /// Who is reached, and how.
+    pub network: Network,
+    /// Pages and metrics.
+    pub http: Http,
+}
+
+/// What is scanned and how it is registered.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Library {
+    /// Music folders, scanned on start and watched. Files are only ever read.
+    pub folders: Vec<PathBuf>,
+    /// Whether changes in the folders are noticed while the peer runs. Off: the next scan notices them.
+    pub watch: bool,
+    /// Artist names that are yours. Songs by them are registered with your wallet key as the artist's and all of the
+    /// artist's share to it; all others are registered as a fan, and the artist's share waits for the artist.
+    pub artist_names: Vec<String>,
+    /// The `ffmpeg` program, needed for WMA only. Unset: looked for in PATH.
+    pub ffmpeg: Option<PathBuf>,
+    /// Files read at the same time. 0: one for each core.
+    pub workers: usize,
+}
+
+impl Default for Library {
+    fn default() -> Self {
+        Self { folders: Vec::new(), watch: true, artist_names: Vec::new(), ffmpeg: None, workers: 0 }
+    }
+}
+
+impl Library {
+    /// Decoders as these settings want them.
+    #[must_use]
+    pub fn analyzer(&self) -> Analyzer {
+        let ffmpeg = self.ffmpeg.clone().map_or(FfmpegChoice::Search, FfmpegChoice::Program);
+        Analyzer::new(AnalyzerConfig { ffmpeg, ..AnalyzerConfig::default() })
+    }
+}
+
+/// Who is reached, and how.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Network {
+    /// Addresses to listen on. Empty: every interface, QUIC and TCP, on a port that stays the same.
+    pub listen: Vec<String>,
+    /// Peers to join through. Empty on a new data directory: a network of one's own.
+    pub peer_vps: Vec<String>,
+    /// Network id to insist on. A peer of another network is then refused.
+    pub id: Option<String>,
+}
+
+/// Pages and metrics.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Http {
+    /// Where `/healthz` and `/metrics` are served. Anybody who reaches this address can read them.
+    pub addr: Option<SocketAddr>,
+}
+
+impl Config {
+    /// Reads the file (which must exist when it was named, and may be absent at the default place), then the
+    /// environment.
+    ///
+    /// # Errors
+    /// Unreadable or malformed settings, with their place.
+    pub fn load(
+        named: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> anyhow::Result<Self> {
+        let default = dirs::config_dir().map(|base| base.join("antiphon/config.toml"));
+        let mut table = match (named, default) {
+            (Some(path), _) => read(path)?,
+            (None, Some(path)) if path.exists() => read(&path)?,
+            _ => toml::Table::new(),
+        };
+        for (name, value) in environment {
+            if let Some(path) = name.strip_prefix(ENVIRONMENT) {
+                overlay(&mut table, path, &value)
+                    .with_context(|| format!("in the environment variable {name}"))?;
+            }
+        }
+        table.try_into().context("in the settings (see the README for every key)")
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<toml::Table> {
+    let shown = path.display();
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the settings {shown}"))?;
+    // Checked by itself, so that the message points into this file.
+    toml::from_str::<Config>(&text).with_context(|| format!("in the settings {shown}"))?;
+    text.parse().with_context(|| format!("in the settings {shown}"))
+}
+
+/// Sets `SECTION__KEY`. A value that reads as TOML is taken as such, anything else as a string.
+fn overlay(table: &mut toml::Table, path: &str, value: &str) -> anyhow::Result<()> {
+    let path = path.to_ascii_lowercase();
+    let mut parts: Vec<&str> = path.split("__").collect();
+    let Some(key) = parts.pop().filter(|key| !key.is_empty()) else { bail!("the key is missing") };
+    let mut section = table;
+    for part in parts {
+        let entry = section.entry(part).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        let toml::Value::Table(inner) = entry else { bail!("{part} is not a section") };
+        section = inner;
+    }
+    let parsed =
+        format!("value = {value}").parse::<toml::Table>().ok().and_then(|mut table| table.remove("value"));
+    section.insert(key.to_owned(), parsed.unwrap_or_else(|| toml::Value::String(value.to_owned())));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(file: &str, environment: &[(&str, &str)]) -> anyhow::Result<Config> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config.toml");
+        std::fs::write(&path, file).unwrap();
+        Config::load(Some(&path), environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())))
+    }
+
+    #[test]
+    fn environment_over_file_over_defaults() {
+        let config = load(
+            "[library]\nfolders = [\"/music\"]\nworkers = 3\n[http]\naddr = \"127.0.0.1:80\"\n",
+            &[
+                ("ANTIPHON__LIBRARY__WORKERS", "1"),
+                ("ANTIPHON__NETWORK__PEER_VPS", "[\"/ip4/192.0.2.1/tcp/1\"]"),
+                ("ANTIPHON__NETWORK__ID", "abc"),
+                ("HOME", "/nowhere"),
+            ],
+        )
+        .unwrap();
+        assert_eq!(config.library.folders, [PathBuf::from("/music")]);
+        assert_eq!((config.library.workers, config.library.watch), (1, true));
+        assert_eq!(config.network.peer_vps, ["/ip4/192.0.2.1/tcp/1"]);
+        assert_eq!(config.network.id.as_deref(), Some("abc"));
+    }
+
+    #[test]
+    fn unknown_keys_are_errors_that_name_the_key_and_the_place() {
+        let error = format!("{:#}", load("[library]\nfolder = [\"/music\"]\n", &[]).unwrap_err());
+        assert!(error.contains("folder") && error.contains("config.toml"), "{error}");
+        let error = format!("{:#}", load("", &[("ANTIPHON__LIBRARY__FOLDER", "x")]).unwrap_err());
+        assert!(error.contains("folder"), "{error}");
+        assert!(load("", &[("ANTIPHON__", "x")]).is_err());
+    }
+}

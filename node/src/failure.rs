@@ -1,0 +1,66 @@
+//! How a command can end, as an exit code and a sentence.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Classes of failure that scripts can tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Anything else.
+    Failed,
+    /// The call was wrong.
+    Usage,
+    /// What was asked for is not there.
+    NotFound,
+    /// The command needs a running peer.
+    NoDaemon,
+    /// What was checked is wrong.
+    Verification,
+}
+
+impl Kind {
+    /// The process's exit code.
+    #[must_use]
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::NotFound => 3,
+            Self::NoDaemon => 4,
+            Self::Verification => 5,
+        }
+    }
+}
+
+/// A failure with its class. Travels inside `anyhow::Error`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Class.
+    pub kind: Kind,
+    /// What, where, and what to do.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure of a class.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+
+    /// The class and message of any error.
+    #[must_use]
+    pub fn of(error: &anyhow::Error) -> Self {
+        let kind = error.downcast_ref::<Self>().map_or(Kind::Failed, |failure| failure.kind);
+        Self { kind, message: format!("{error:#}") }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}

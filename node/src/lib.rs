@@ -1,0 +1,13 @@
+//! The peer: settings, commands, the library of music files, and everything that ties ledger, network and
+//! fingerprints together. The binary `antiphon` is a thin `main` over [`cli::run`].
+
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod failure;
+pub mod http;
+pub mod library;
+pub mod ops;
+pub mod peer;
+pub mod rule;
+pub mod system;

@@ -1,0 +1,555 @@
+//! What is known of each file: one redb database, bounded in memory whatever the library's size.
+//!
+//! Derived data: a damaged or foreign file is moved out of the way and the next scan fills a new one.
+
+use std::{
+    collections::BTreeSet,
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
+
+use antiphon_proto::{ContentHash, limits};
+use bincode::{Decode, Encode};
+use redb::{
+    Database, Durability, MultimapTableDefinition, ReadableDatabase, ReadableMultimapTable, ReadableTable,
+    ReadableTableMetadata, TableDefinition,
+};
+
+/// Absolute path to [`FileRecord`].
+const FILES: TableDefinition<&[u8], &[u8]> = TableDefinition::new("files");
+/// Content hash to the paths that hold it.
+const CONTENTS: MultimapTableDefinition<&[u8; 32], &[u8]> = MultimapTableDefinition::new("contents");
+/// Content hash to a signed registration that has no answer yet.
+const PENDING: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("pending");
+/// Folders that are scanned on start.
+const FOLDERS: TableDefinition<&[u8], ()> = TableDefinition::new("folders");
+/// Names to numbers: the layout's version.
+const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+
+/// Layout of the tables and of [`FileRecord`].
+const VERSION: u64 = 1;
+/// Page cache: enough for the hot part of 100,000 files, small beside a Pi's memory.
+const CACHE_BYTES: usize = 4 * 1024 * 1024;
+/// A stored record is a few hundred bytes; more is damage.
+const RECORD_BYTES: usize = 4 * 1024;
+/// Reasons are for people.
+const REASON_BYTES: usize = 512;
+
+/// How a file looked when it was read: the same again means that it need not be read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Stamp {
+    /// Size in bytes.
+    pub size: u64,
+    /// Time of the last change, seconds and nanoseconds since 1970.
+    pub modified: (i64, u32),
+    /// File system and inode.
+    pub inode: (u64, u64),
+}
+
+/// What a file turned out to be.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum State {
+    /// Audio, in the ledger at this index (its own block: song or variant).
+    Known {
+        /// BLAKE3 of the file.
+        content: [u8; 32],
+        /// Ledger index.
+        index: u64,
+    },
+    /// Audio; its registration has no answer yet.
+    Pending {
+        /// BLAKE3 of the file.
+        content: [u8; 32],
+    },
+    /// Nothing that can be registered: not worth another look until it changes.
+    Skipped {
+        /// For people.
+        reason: String,
+    },
+    /// Something went wrong.
+    Failed {
+        /// For people.
+        reason: String,
+        /// Whether the next scan should try again although the file has not changed.
+        again: bool,
+    },
+}
+
+impl State {
+    /// Content hash, where there is one.
+    #[must_use]
+    pub fn content(&self) -> Option<ContentHash> {
+        match self {
+            Self::Known { content, .. } | Self::Pending { content } => Some(ContentHash(*content)),
+            _ => None,
+        }
+    }
+}
+
+/// A file and what is known of it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct FileRecord {
+    /// How it looked.
+    pub stamp: Stamp,
+    /// What it is.
+    pub state: State,
+}
+
+/// Numbers for status pages.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Files in the catalogue, of any state.
+    pub files: u64,
+    /// Files in the ledger.
+    pub known: u64,
+    /// Registrations without an answer.
+    pub pending: u64,
+    /// Files that are nothing to register, or went wrong.
+    pub skipped: u64,
+}
+
+/// Why the catalogue cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogueError {
+    /// The database says no.
+    #[error("library catalogue: {0}")]
+    Database(#[from] redb::Error),
+    /// Written by another version.
+    #[error("library catalogue: layout {found} is not known (this is {VERSION})")]
+    Version {
+        /// Layout found.
+        found: u64,
+    },
+    /// A record that does not decode.
+    #[error("library catalogue: the record of {path} is damaged")]
+    Record {
+        /// File of the record.
+        path: PathBuf,
+    },
+}
+
+macro_rules! from_redb {
+    ($($error:ty),*) => {
+        $(impl From<$error> for CatalogueError {
+            fn from(error: $error) -> Self {
+                Self::Database(error.into())
+            }
+        })*
+    };
+}
+from_redb!(
+    redb::DatabaseError,
+    redb::TransactionError,
+    redb::TableError,
+    redb::StorageError,
+    redb::CommitError,
+    redb::SetDurabilityError
+);
+
+type Result<T> = std::result::Result<T, CatalogueError>;
+
+/// The database.
+pub struct Catalogue {
+    database: Database,
+}
+
+/// One change, applied with others in one durable transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The file at this path is this.
+    Put(PathBuf, FileRecord),
+    /// The file is gone.
+    Remove(PathBuf),
+    /// A signed registration waits for its answer.
+    AddPending(ContentHash, Vec<u8>),
+    /// It has its answer.
+    DropPending(ContentHash),
+    /// All files with this content are in the ledger at this index.
+    Settle(ContentHash, u64),
+}
+
+impl Catalogue {
+    /// Opens or makes the database. One that cannot be read is renamed to `….damaged` and a new one made.
+    ///
+    /// # Errors
+    /// When a new one cannot be made either.
+    pub fn open(path: &Path) -> Result<Self> {
+        match Self::try_open(path) {
+            Ok(catalogue) => Ok(catalogue),
+            Err(error) if path.exists() => {
+                let aside = path.with_extension("redb.damaged");
+                tracing::warn!(%error, kept = %aside.display(), "the library catalogue is unusable; the next scan reads all files again");
+                std::fs::rename(path, &aside)
+                    .map_err(|error| CatalogueError::Database(redb::Error::Io(error)))?;
+                Self::try_open(path)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn try_open(path: &Path) -> Result<Self> {
+        let database = Database::builder().set_cache_size(CACHE_BYTES).create(path)?;
+        let write = database.begin_write()?;
+        {
+            write.open_table(FILES)?;
+            write.open_multimap_table(CONTENTS)?;
+            write.open_table(PENDING)?;
+            write.open_table(FOLDERS)?;
+            let mut meta = write.open_table(META)?;
+            let found = meta.get("version")?.map(|version| version.value());
+            match found {
+                None => {
+                    meta.insert("version", VERSION)?;
+                }
+                Some(VERSION) => {}
+                Some(found) => return Err(CatalogueError::Version { found }),
+            }
+        }
+        write.commit()?;
+        Ok(Self { database })
+    }
+
+    /// What is known of a file.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn get(&self, path: &Path) -> Result<Option<FileRecord>> {
+        let read = self.database.begin_read()?;
+        let table = read.open_table(FILES)?;
+        match table.get(path.as_os_str().as_bytes())? {
+            Some(value) => decode(path, value.value()).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Applies all changes or none; durable when it returns.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub fn apply(&self, changes: &[Change]) -> Result<()> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let mut write = self.database.begin_write()?;
+        write.set_durability(Durability::Immediate)?;
+        // A kill must not cost a repair of the whole file on the next start.
+        write.set_quick_repair(true);
+        {
+            let mut tables = Tables {
+                files: write.open_table(FILES)?,
+                contents: write.open_multimap_table(CONTENTS)?,
+                pending: write.open_table(PENDING)?,
+            };
+            for change in changes {
+                tables.apply(change)?;
+            }
+        }
+        write.commit()?;
+        Ok(())
+    }
+
+    /// Paths that hold this content, at most `limit`.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn paths_of(&self, content: &ContentHash, limit: usize) -> Result<Vec<PathBuf>> {
+        let read = self.database.begin_read()?;
+        let table = read.open_multimap_table(CONTENTS)?;
+        let mut paths = Vec::new();
+        for path in table.get(&content.0)?.take(limit) {
+            paths.push(path_of(path?.value()));
+        }
+        Ok(paths)
+    }
+
+    /// The registration of a content that waits for its answer.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn pending(&self, content: &ContentHash) -> Result<Option<Vec<u8>>> {
+        let read = self.database.begin_read()?;
+        let table = read.open_table(PENDING)?;
+        Ok(table.get(&content.0)?.map(|bytes| bytes.value().to_vec()))
+    }
+
+    /// Registrations that wait for their answer, after `after` in the order of the content hash, at most `limit`.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn pending_after(
+        &self,
+        after: Option<ContentHash>,
+        limit: usize,
+    ) -> Result<Vec<(ContentHash, Vec<u8>)>> {
+        let read = self.database.begin_read()?;
+        let table = read.open_table(PENDING)?;
+        let mut found = Vec::new();
+        let start = after.map_or([0; 32], |content| content.0);
+        for entry in table.range::<&[u8; 32]>(&start..)? {
+            let (content, bytes) = entry?;
+            if after.is_some_and(|after| after.0 == *content.value()) {
+                continue;
+            }
+            if found.len() == limit {
+                break;
+            }
+            found.push((ContentHash(*content.value()), bytes.value().to_vec()));
+        }
+        Ok(found)
+    }
+
+    /// Files below a folder whose path is not in `seen`, at most `limit`, after `after` in the order of paths.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn page_below(
+        &self,
+        folder: &Path,
+        after: Option<&Path>,
+        limit: usize,
+    ) -> Result<Vec<(PathBuf, FileRecord)>> {
+        let mut prefix = folder.as_os_str().as_bytes().to_vec();
+        if prefix.last() != Some(&b'/') {
+            prefix.push(b'/');
+        }
+        let start = after.map_or_else(|| prefix.clone(), |path| path.as_os_str().as_bytes().to_vec());
+        let read = self.database.begin_read()?;
+        let table = read.open_table(FILES)?;
+        let mut page = Vec::new();
+        for entry in table.range::<&[u8]>(&start[..]..)? {
+            let (key, value) = entry?;
+            if !key.value().starts_with(&prefix) || page.len() == limit {
+                break;
+            }
+            if after.is_some_and(|after| after.as_os_str().as_bytes() == key.value()) {
+                continue;
+            }
+            let path = path_of(key.value());
+            let record = decode(&path, value.value())?;
+            page.push((path, record));
+        }
+        Ok(page)
+    }
+
+    /// Folders that are scanned on start.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn folders(&self) -> Result<BTreeSet<PathBuf>> {
+        let read = self.database.begin_read()?;
+        let table = read.open_table(FOLDERS)?;
+        let mut folders = BTreeSet::new();
+        for entry in table.iter()? {
+            folders.insert(path_of(entry?.0.value()));
+        }
+        Ok(folders)
+    }
+
+    /// Remembers a folder.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub fn add_folder(&self, folder: &Path) -> Result<()> {
+        let write = self.database.begin_write()?;
+        write.open_table(FOLDERS)?.insert(folder.as_os_str().as_bytes(), ())?;
+        write.commit()?;
+        Ok(())
+    }
+
+    /// Counts by a walk over all records.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn counts(&self) -> Result<Counts> {
+        let read = self.database.begin_read()?;
+        let files = read.open_table(FILES)?;
+        let mut counts = Counts { files: files.len()?, ..Counts::default() };
+        counts.pending = read.open_table(PENDING)?.len()?;
+        for entry in files.iter()? {
+            let (key, value) = entry?;
+            match decode(&path_of(key.value()), value.value())?.state {
+                State::Known { .. } => counts.known += 1,
+                State::Pending { .. } => {}
+                State::Skipped { .. } | State::Failed { .. } => counts.skipped += 1,
+            }
+        }
+        Ok(counts)
+    }
+}
+
+struct Tables<'t> {
+    files: redb::Table<'t, &'static [u8], &'static [u8]>,
+    contents: redb::MultimapTable<'t, &'static [u8; 32], &'static [u8]>,
+    pending: redb::Table<'t, &'static [u8; 32], &'static [u8]>,
+}
+
+impl Tables<'_> {
+    fn apply(&mut self, change: &Change) -> Result<()> {
+        match change {
+            Change::Put(path, record) => self.put(path, record),
+            Change::Remove(path) => {
+                let key = path.as_os_str().as_bytes();
+                let old = self.files.remove(key)?.map(|value| value.value().to_vec());
+                self.unlink(path, old.as_deref())
+            }
+            Change::AddPending(content, bytes) => {
+                if bytes.len() <= limits::CONTROL_MESSAGE_BYTES {
+                    self.pending.insert(&content.0, &bytes[..])?;
+                }
+                Ok(())
+            }
+            Change::DropPending(content) => {
+                self.pending.remove(&content.0)?;
+                Ok(())
+            }
+            Change::Settle(content, index) => self.settle(content, *index),
+        }
+    }
+
+    fn put(&mut self, path: &Path, record: &FileRecord) -> Result<()> {
+        let key = path.as_os_str().as_bytes();
+        let old = self.files.insert(key, &encode(record)[..])?.map(|value| value.value().to_vec());
+        self.unlink(path, old.as_deref())?;
+        if let Some(content) = record.state.content() {
+            self.contents.insert(&content.0, key)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the path out of the list of its former content.
+    fn unlink(&mut self, path: &Path, old: Option<&[u8]>) -> Result<()> {
+        let content =
+            old.and_then(|bytes| decode(path, bytes).ok()).and_then(|record| record.state.content());
+        if let Some(content) = content {
+            self.contents.remove(&content.0, path.as_os_str().as_bytes())?;
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, content: &ContentHash, index: u64) -> Result<()> {
+        self.pending.remove(&content.0)?;
+        let mut paths = Vec::new();
+        for path in self.contents.get(&content.0)? {
+            paths.push(path_of(path?.value()));
+        }
+        for path in paths {
+            let key = path.as_os_str().as_bytes();
+            let Some(old) = self.files.get(key)?.map(|value| value.value().to_vec()) else { continue };
+            let record =
+                FileRecord { state: State::Known { content: content.0, index }, ..decode(&path, &old)? };
+            self.files.insert(key, &encode(&record)[..])?;
+        }
+        Ok(())
+    }
+}
+
+fn path_of(bytes: &[u8]) -> PathBuf {
+    PathBuf::from(OsStr::from_bytes(bytes))
+}
+
+fn config() -> impl bincode::config::Config {
+    bincode::config::standard().with_limit::<RECORD_BYTES>()
+}
+
+fn encode(record: &FileRecord) -> Vec<u8> {
+    let mut record = record.clone();
+    if let State::Skipped { reason } | State::Failed { reason, .. } = &mut record.state {
+        let end = (0..=REASON_BYTES.min(reason.len())).rev().find(|end| reason.is_char_boundary(*end));
+        reason.truncate(end.unwrap_or(0));
+    }
+    // Plain numbers and one short string always encode.
+    bincode::encode_to_vec(&record, config()).unwrap_or_default()
+}
+
+fn decode(path: &Path, bytes: &[u8]) -> Result<FileRecord> {
+    match bincode::decode_from_slice(bytes, config()) {
+        Ok((record, used)) if used == bytes.len() => Ok(record),
+        _ => Err(CatalogueError::Record { path: path.to_owned() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(state: State) -> FileRecord {
+        FileRecord { stamp: Stamp { size: 1, modified: (2, 3), inode: (4, 5) }, state }
+    }
+
+    fn open() -> (tempfile::TempDir, Catalogue) {
+        let directory = tempfile::tempdir().unwrap();
+        let catalogue = Catalogue::open(&directory.path().join("library.redb")).unwrap();
+        (directory, catalogue)
+    }
+
+    #[test]
+    fn golden_record() {
+        let bytes = encode(&record(State::Failed { reason: "no".into(), again: true }));
+        assert_eq!(bytes, [1, 4, 3, 4, 5, 3, 2, b'n', b'o', 1]);
+        let bytes = encode(&record(State::Known { content: [7; 32], index: 300 }));
+        assert_eq!(bytes[..6], [1, 4, 3, 4, 5, 0]);
+        assert_eq!(bytes[38..], [251, 44, 1]);
+    }
+
+    #[test]
+    fn a_file_moves_through_its_states() {
+        let (_directory, catalogue) = open();
+        let path = PathBuf::from(OsStr::from_bytes(b"/m/\xff.ogg"));
+        let content = ContentHash([9; 32]);
+        catalogue
+            .apply(&[
+                Change::Put(path.clone(), record(State::Pending { content: content.0 })),
+                Change::AddPending(content, vec![1, 2]),
+            ])
+            .unwrap();
+        assert_eq!(catalogue.pending(&content).unwrap(), Some(vec![1, 2]));
+        assert_eq!(catalogue.counts().unwrap(), Counts { files: 1, pending: 1, ..Counts::default() });
+        catalogue.apply(&[Change::Settle(content, 12)]).unwrap();
+        assert_eq!(
+            catalogue.get(&path).unwrap().unwrap().state,
+            State::Known { content: content.0, index: 12 }
+        );
+        assert_eq!(catalogue.pending(&content).unwrap(), None);
+        assert_eq!(catalogue.paths_of(&content, 9).unwrap(), [path.clone()]);
+        catalogue
+            .apply(&[Change::Put(path.clone(), record(State::Skipped { reason: "x".repeat(9_000) }))])
+            .unwrap();
+        assert!(catalogue.paths_of(&content, 9).unwrap().is_empty());
+        catalogue.apply(&[Change::Remove(path.clone())]).unwrap();
+        assert_eq!(catalogue.get(&path).unwrap(), None);
+    }
+
+    #[test]
+    fn pages_stay_inside_the_folder() {
+        let (_directory, catalogue) = open();
+        let state = State::Skipped { reason: String::new() };
+        for path in ["/m/a", "/m/b/c", "/m/d", "/music/e", "/l/z"] {
+            catalogue.apply(&[Change::Put(path.into(), record(state.clone()))]).unwrap();
+        }
+        let page = |after: Option<&str>, limit| -> Vec<PathBuf> {
+            let page = catalogue.page_below(Path::new("/m"), after.map(Path::new), limit).unwrap();
+            page.into_iter().map(|(path, _)| path).collect()
+        };
+        assert_eq!(page(None, 2), [PathBuf::from("/m/a"), PathBuf::from("/m/b/c")]);
+        assert_eq!(page(Some("/m/b/c"), 2), [PathBuf::from("/m/d")]);
+    }
+
+    #[test]
+    fn a_damaged_catalogue_is_put_aside() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("library.redb");
+        std::fs::write(&path, b"not a database at all").unwrap();
+        let catalogue = Catalogue::open(&path).unwrap();
+        assert_eq!(catalogue.counts().unwrap(), Counts::default());
+        assert!(directory.path().join("library.redb.damaged").exists());
+    }
+
+    #[test]
+    fn folders_are_remembered() {
+        let (_directory, catalogue) = open();
+        catalogue.add_folder(Path::new("/m")).unwrap();
+        catalogue.add_folder(Path::new("/m")).unwrap();
+        assert_eq!(catalogue.folders().unwrap().len(), 1);
+    }
+}

@@ -1,0 +1,478 @@
+//! What commands do, whether a running peer does it for them or they open the data directory themselves.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
+use antiphon_fingerprint::Analyzer;
+use antiphon_proto::{
+    BlockHash, Container,
+    wire::{Block, Song, block::Body},
+};
+use anyhow::Context;
+use data_encoding::HEXLOWER;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::{
+    failure::{Failure, Kind},
+    library::scan::Targets,
+    peer::{
+        Peer,
+        get::GetRequest,
+        select::{self, SongLine},
+    },
+};
+
+/// What a command asks of a peer. This is the control socket's language.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case")]
+pub enum Request {
+    /// How is it going?
+    Status,
+    /// Scan these; none: all that are remembered.
+    Scan {
+        /// Absolute paths, as bytes in hexadecimal: paths need not be UTF-8.
+        paths: Vec<String>,
+    },
+    /// Get a song.
+    Get(GetRequest),
+    /// Numbers of the ledger.
+    LedgerInfo,
+    /// Blocks.
+    LedgerShow {
+        /// Song id, its beginning, `#index`, an index, or words.
+        what: String,
+    },
+    /// Check everything.
+    LedgerVerify,
+    /// Which song is this file?
+    Match {
+        /// Absolute path, as bytes in hexadecimal.
+        path: String,
+    },
+}
+
+/// Bytes of a path for a [`Request`].
+#[must_use]
+pub fn path_to_hex(path: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    HEXLOWER.encode(path.as_os_str().as_bytes())
+}
+
+fn path_from_hex(hex: &str) -> anyhow::Result<PathBuf> {
+    use std::os::unix::ffi::OsStringExt;
+    let bytes = HEXLOWER.decode(hex.as_bytes()).context("a path in the request is malformed")?;
+    Ok(PathBuf::from(std::ffi::OsString::from_vec(bytes)))
+}
+
+/// `antiphon status --json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of this form.
+    pub schema: u32,
+    /// Whether a peer is running.
+    pub running: bool,
+    /// Version of the program.
+    pub version: String,
+    /// Process.
+    pub pid: u32,
+    /// libp2p peer id.
+    pub peer_id: String,
+    /// Wallet key.
+    pub wallet: String,
+    /// Network id.
+    pub network: String,
+    /// Whether this peer orders the ledger.
+    pub sequencer: bool,
+    /// Addresses listened on.
+    pub listen: Vec<String>,
+    /// Control socket.
+    pub control: String,
+    /// HTTP address.
+    pub http: Option<String>,
+    /// Data directory.
+    pub data_dir: String,
+    /// Blocks.
+    pub ledger_size: u64,
+    /// The library.
+    pub library: LibraryStatus,
+    /// The peer that is followed.
+    pub upstream: Option<String>,
+    /// Connected peers.
+    pub peers: Vec<PeerStatus>,
+}
+
+/// The library, in numbers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LibraryStatus {
+    /// Folders that are scanned on start.
+    pub folders: Vec<String>,
+    /// Files looked at.
+    pub files: u64,
+    /// Files in the ledger, which are served.
+    pub songs: u64,
+    /// Registrations that wait for the network.
+    pub pending: u64,
+    /// Files left out.
+    pub skipped: u64,
+    /// Files found and done by the scan that runs or ran last.
+    pub scan: Option<(u64, u64)>,
+}
+
+/// A connected peer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// libp2p peer id.
+    pub peer: String,
+    /// Its address.
+    pub address: String,
+    /// `quic` or `tcp`.
+    pub transport: String,
+    /// Round trip, microseconds.
+    pub rtt_us: Option<u64>,
+    /// What it says it is.
+    pub agent: String,
+}
+
+/// `antiphon ledger info --json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerNumbers {
+    /// Version of this form.
+    pub schema: u32,
+    /// Network id.
+    pub network: String,
+    /// Blocks.
+    pub size: u64,
+    /// Songs.
+    pub songs: u64,
+    /// Variants.
+    pub variants: u64,
+    /// BLAKE3 of the last block.
+    pub head: Option<String>,
+    /// RFC 6962 tree head.
+    pub root: String,
+    /// Bytes of all blocks.
+    pub bytes: u64,
+    /// Mean size of song blocks.
+    pub mean_song_block_bytes: u64,
+    /// Batches decided.
+    pub height: u64,
+    /// Bytes on disk.
+    pub disk_bytes: u64,
+}
+
+/// `antiphon match --json`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct MatchReport {
+    /// Version of this form.
+    pub schema: u32,
+    /// Whether the file is a recording of the ledger.
+    pub matched: bool,
+    /// Best candidate, matched or not.
+    pub song: Option<SongLine>,
+    /// Agreement of the bits that overlap, 0 to 1.
+    pub score: Option<f64>,
+    /// Bits that differ, in parts per 10,000.
+    pub error_per_10_000: Option<u32>,
+    /// Items (0.124 s each) that overlap.
+    pub overlap_items: Option<u32>,
+    /// Whether the very file is in the ledger.
+    pub same_file: bool,
+    /// Why there is no match.
+    pub reason: Option<String>,
+}
+
+/// Progress of a request, as it goes over the socket.
+pub type Tell<'t> = &'t (dyn Fn(Value) + Send + Sync);
+
+/// Does it.
+///
+/// # Errors
+/// Whatever stands in the way; [`Failure::of`] gives the class.
+pub async fn execute(
+    peer: &Peer,
+    request: Request,
+    running: Option<&Running>,
+    tell: Tell<'_>,
+) -> anyhow::Result<Value> {
+    Ok(match request {
+        Request::Status => serde_json::to_value(status(peer, running).await?)?,
+        Request::Scan { paths } => scan(peer, &paths, tell).await?,
+        Request::Get(request) => {
+            let (send, receive) = watch::channel(Default::default());
+            let report = with_progress(peer.get(request, &send), receive, tell).await?;
+            serde_json::to_value(report)?
+        }
+        Request::LedgerInfo => serde_json::to_value(ledger_numbers(peer))?,
+        Request::LedgerShow { what } => ledger_show(peer, what).await?,
+        Request::LedgerVerify => ledger_verify(peer, tell).await?,
+        Request::Match { path } => serde_json::to_value(match_file(peer, path_from_hex(&path)?).await?)?,
+    })
+}
+
+/// What only a running peer knows.
+#[derive(Debug, Clone, Default)]
+pub struct Running {
+    /// HTTP address.
+    pub http: Option<String>,
+}
+
+/// Runs work and passes on its progress until it ends.
+async fn with_progress<P, T>(
+    work: impl Future<Output = anyhow::Result<T>>,
+    mut progress: watch::Receiver<P>,
+    tell: Tell<'_>,
+) -> anyhow::Result<T>
+where
+    P: Clone + Serialize,
+{
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            Ok(()) = progress.changed() => {
+                let now = progress.borrow_and_update().clone();
+                tell(serde_json::to_value(now)?);
+            }
+        }
+    }
+}
+
+async fn status(peer: &Peer, running: Option<&Running>) -> anyhow::Result<Status> {
+    let mut listen = Vec::new();
+    let mut peers = Vec::new();
+    let mut peer_id = String::new();
+    if let Some(network) = &peer.network {
+        peer_id = network.local_peer_id().to_string();
+        listen = network.listen_addrs().await.iter().map(ToString::to_string).collect();
+        peers = network
+            .peers()
+            .await
+            .into_iter()
+            .map(|known| PeerStatus {
+                peer: known.peer.to_string(),
+                address: known.addr.to_string(),
+                transport: known.transport.name().to_owned(),
+                rtt_us: known.rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
+                agent: known.agent,
+            })
+            .collect();
+    }
+    let counts = peer.library.counts()?;
+    let scan = peer.library.progress().borrow().clone();
+    Ok(Status {
+        schema: 1,
+        running: running.is_some(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        pid: std::process::id(),
+        peer_id,
+        wallet: peer.wallet.to_string(),
+        network: peer.ledger.network().to_string(),
+        sequencer: peer.sequencer,
+        listen,
+        control: peer.data.control_socket().display().to_string(),
+        http: running.and_then(|running| running.http.clone()),
+        data_dir: peer.data.root().display().to_string(),
+        ledger_size: peer.ledger.size(),
+        library: LibraryStatus {
+            folders: peer.library.folders()?.iter().map(|folder| folder.display().to_string()).collect(),
+            files: counts.files,
+            songs: counts.known,
+            pending: counts.pending,
+            skipped: counts.skipped,
+            scan: (scan.found > 0).then_some((scan.found, scan.done)),
+        },
+        upstream: peer.upstream.borrow().map(|upstream| upstream.to_string()),
+        peers,
+    })
+}
+
+async fn scan(peer: &Peer, paths: &[String], tell: Tell<'_>) -> anyhow::Result<Value> {
+    let mut folders = Vec::new();
+    for hex in paths {
+        let path = path_from_hex(hex)?;
+        match path.canonicalize() {
+            Ok(path) => folders.push(path),
+            Err(error) => {
+                return Err(
+                    Failure::new(Kind::NotFound, format!("cannot scan {}: {error}", path.display())).into()
+                );
+            }
+        }
+    }
+    peer.library.remember(&folders)?;
+    if folders.is_empty() {
+        folders = peer.library.folders()?;
+    }
+    let targets = Targets { paths: folders.into_iter().collect::<BTreeSet<_>>(), absent_is_gone: false };
+    let progress = peer.library.progress();
+    let work = async { Ok(peer.library.scan(targets).await?) };
+    Ok(serde_json::to_value(with_progress(work, progress, tell).await?)?)
+}
+
+fn ledger_numbers(peer: &Peer) -> LedgerNumbers {
+    let info = peer.ledger.info();
+    LedgerNumbers {
+        schema: 1,
+        network: info.network.to_string(),
+        size: info.size,
+        songs: info.songs,
+        variants: info.variants,
+        head: info.head.map(|head| head.to_string()),
+        root: info.root.to_string(),
+        bytes: info.bytes,
+        mean_song_block_bytes: info.mean_song_block_bytes,
+        height: info.height,
+        disk_bytes: info.disk_bytes,
+    }
+}
+
+async fn ledger_show(peer: &Peer, what: String) -> anyhow::Result<Value> {
+    let ledger = peer.ledger.clone();
+    tokio::task::spawn_blocking(move || {
+        let index = match what.trim_start_matches('#').parse::<u64>() {
+            Ok(index) => index,
+            Err(_) => select::select(&ledger, &what)?.index,
+        };
+        let size = ledger.size();
+        let bytes = ledger.block(index)?.ok_or_else(|| {
+            Failure::new(Kind::NotFound, format!("there is no block {index}; the ledger has {size}"))
+        })?;
+        let mut shown = show(&bytes)?;
+        if let Some(Body::Song(song)) = Block::parse(&bytes)?.body {
+            shown["variants"] = json!(ledger.variants_of(&song.id())?);
+        }
+        Ok(shown)
+    })
+    .await?
+}
+
+/// A block in words.
+fn show(bytes: &[u8]) -> anyhow::Result<Value> {
+    let block = Block::parse(bytes)?;
+    let mut shown = json!({
+        "schema": 1,
+        "index": block.index,
+        "hash": BlockHash::of(bytes).to_string(),
+        "prev": block.prev_hash()?.to_string(),
+        "height": block.height,
+        "time_ms": block.time_ms,
+        "bytes": bytes.len(),
+    });
+    let name = |byte: u32| u8::try_from(byte).ok().and_then(Container::from_byte).map(|c| c.to_string());
+    match block.body {
+        Some(Body::Song(song)) => {
+            shown["song"] = json!({
+                "id": song.id().to_string(),
+                "registrant": HEXLOWER.encode(&song.registrant),
+                "content_hash": HEXLOWER.encode(&song.content_hash),
+                "container": name(song.container),
+                "bytes": song.bytes,
+                "duration_ms": song.duration_ms,
+                "title": song.title, "artist": song.artist, "album": song.album,
+                "album_artist": song.album_artist, "genre": song.genre,
+                "year": song.year, "track": song.track, "disc": song.disc,
+                "isrc": song.isrc, "mbid": HEXLOWER.encode(&song.mbid),
+                "artist_key": HEXLOWER.encode(&song.artist_key),
+                "splits": song.splits.iter().map(|split| json!({
+                    "key": HEXLOWER.encode(&split.key), "basis_points": split.basis_points,
+                })).collect::<Vec<_>>(),
+                "terms": song.terms.map(|terms| json!({"kind": terms.kind, "price": terms.price})),
+                "created_ms": song.created_ms,
+                "stamp": song.stamp,
+                "fingerprint_bytes": song.fingerprint.len(),
+                "signature": HEXLOWER.encode(&song.signature),
+            });
+        }
+        Some(Body::Variant(variant)) => {
+            shown["variant"] = json!({
+                "song_id": HEXLOWER.encode(&variant.song_id),
+                "registrant": HEXLOWER.encode(&variant.registrant),
+                "content_hash": HEXLOWER.encode(&variant.content_hash),
+                "container": name(variant.container),
+                "bytes": variant.bytes,
+                "bitrate_kbps": variant.bitrate_kbps,
+                "stamp": variant.stamp,
+                "signature": HEXLOWER.encode(&variant.signature),
+            });
+        }
+        None => {}
+    }
+    Ok(shown)
+}
+
+async fn ledger_verify(peer: &Peer, tell: Tell<'_>) -> anyhow::Result<Value> {
+    let ledger = peer.ledger.clone();
+    let (send, receive) = watch::channel(json!(null));
+    let work = async {
+        let verified = tokio::task::spawn_blocking(move || {
+            ledger.verify(true, &mut |now| {
+                send.send_replace(json!({"done": now.done, "total": now.total}));
+            })
+        });
+        match verified.await? {
+            Ok(report) => Ok(json!({
+                "schema": 1, "ok": true, "blocks": report.blocks, "batches": report.batches,
+                "root": report.root.to_string(),
+            })),
+            Err(error) => Err(Failure::new(Kind::Verification, error.to_string()).into()),
+        }
+    };
+    with_progress(work, receive, tell).await
+}
+
+async fn match_file(peer: &Peer, path: PathBuf) -> anyhow::Result<MatchReport> {
+    let (ledger, analyzer) = (peer.ledger.clone(), peer.analyzer.clone());
+    tokio::task::spawn_blocking(move || {
+        let analysis = analyze(&analyzer, &path)?;
+        let mut file = std::fs::File::open(&path)?;
+        let size = file.metadata()?.len();
+        let content = antiphon_p2p::outboard::create(&mut file, size, &mut std::io::sink())
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        let song = Song {
+            fingerprint: analysis.fingerprint.compress(),
+            duration_ms: analysis.duration_ms,
+            ..Song::default()
+        };
+        let best = ledger.closest(&song)?;
+        let mut report = MatchReport {
+            schema: 1,
+            same_file: ledger.by_content(&content)?.is_some(),
+            ..MatchReport::default()
+        };
+        let Some(best) = best else {
+            report.reason = Some("nothing in the ledger sounds alike".into());
+            return Ok(report);
+        };
+        report.song = ledger.song(best.index)?.map(|song| SongLine::of(best.index, &song));
+        report.error_per_10_000 = Some(best.error_per_10_000);
+        report.overlap_items = Some(best.overlap_items);
+        report.score = Some(f64::from(10_000_u32.saturating_sub(best.error_per_10_000)) / 10_000.0);
+        report.matched = best.why_not.is_none();
+        report.reason = best.why_not;
+        Ok(report)
+    })
+    .await?
+}
+
+/// Analyses a file for a command, with the file's name in the error.
+///
+/// # Errors
+/// [`Kind::NotFound`] for a file that does not exist, else why it cannot be analysed.
+pub fn analyze(analyzer: &Analyzer, path: &Path) -> anyhow::Result<antiphon_fingerprint::Analysis> {
+    if !path.exists() {
+        return Err(Failure::new(Kind::NotFound, format!("there is no file {}", path.display())).into());
+    }
+    analyzer.analyze(path).with_context(|| path.display().to_string())
+}
+
+/// Reads an answer into its form.
+///
+/// # Errors
+/// When the peer that answered is of another version.
+pub fn read<T: DeserializeOwned>(value: Value) -> anyhow::Result<T> {
+    serde_json::from_value(value).context("the running peer answers in another version; restart it")
+}

@@ -1,0 +1,124 @@
+//! Settings of the network. Every bound has a default and a reason.
+
+use std::time::Duration;
+
+use libp2p::Multiaddr;
+
+/// How to listen, and how much of everything.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Addresses to listen on, QUIC first (`/ip4/0.0.0.0/udp/4001/quic-v1`). None: this peer only dials.
+    /// Ports should be fixed ones: a peer that comes back elsewhere is not found again.
+    pub listen: Vec<Multiaddr>,
+    /// Connections.
+    pub limits: ConnectionLimits,
+    /// Streams and transfers.
+    pub streams: StreamLimits,
+    /// How long to wait for what.
+    pub timeouts: Timeouts,
+    /// Program and version, as other peers see it. At most 64 characters are sent.
+    pub agent: String,
+    /// Another number at every start. Peers that still hold a connection to an earlier process learn from it that the
+    /// connection is dead.
+    pub boot_nonce: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: Vec::new(),
+            limits: ConnectionLimits::default(),
+            streams: StreamLimits::default(),
+            timeouts: Timeouts::default(),
+            agent: concat!("antiphon/", env!("CARGO_PKG_VERSION")).to_owned(),
+            boot_nonce: rand::random(),
+        }
+    }
+}
+
+/// Bounds on connections. One costs about 133 KiB over QUIC and 89 KiB over TCP when idle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// Handshakes of others with us at once: more is a flood.
+    pub pending_incoming: u32,
+    /// Our own dials at once.
+    pub pending_outgoing: u32,
+    /// Established by others; below `total`, so that strangers cannot fill every place.
+    pub incoming: u32,
+    /// Established in all: 34 MB of idle QUIC connections.
+    pub total: u32,
+    /// With one peer: hole punching needs two and a spare.
+    pub per_peer: u32,
+    /// Physical memory of the process in bytes, above which no connection is added; none: no such bound.
+    pub memory: Option<usize>,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self {
+            pending_incoming: 64,
+            pending_outgoing: 32,
+            incoming: 192,
+            total: 256,
+            per_peer: 3,
+            memory: None,
+        }
+    }
+}
+
+/// Bounds on streams and transfers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamLimits {
+    /// Streams that others opened, in all: each costs a task and at most a message of 1 MiB.
+    pub inbound: usize,
+    /// Streams that one peer opened: a follower, registrations and a few transfers.
+    pub inbound_per_peer: usize,
+    /// Files sent at once: each takes a thread and about 1 MiB. More are answered "busy".
+    pub uploads: usize,
+    /// Files sent to one peer at once: a scheduler wants a few ranges in parallel.
+    pub uploads_per_peer: usize,
+    /// Files fetched at once: each takes a thread and about 1 MiB. More wait.
+    pub downloads: usize,
+}
+
+impl Default for StreamLimits {
+    fn default() -> Self {
+        Self { inbound: 512, inbound_per_peer: 32, uploads: 32, uploads_per_peer: 8, downloads: 16 }
+    }
+}
+
+/// How long to wait for what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Handshake of a connection: three round trips over a bad mobile link.
+    pub dial: Duration,
+    /// From opening a stream to the first reply, retries included.
+    pub request: Duration,
+    /// The same for a registration, which waits for the council's decision.
+    pub register: Duration,
+    /// A message, once its first byte is due or there: what takes longer is an attack.
+    pub message: Duration,
+    /// A reader that takes nothing: its stream ends.
+    pub write: Duration,
+    /// A sender of audio that brings no verified group: the fetch gives up on it.
+    pub stall: Duration,
+    /// Connections without streams are closed after this.
+    pub idle: Duration,
+    /// Between pings, and until an unanswered one closes the connection.
+    pub ping: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            dial: Duration::from_secs(10),
+            request: Duration::from_secs(10),
+            register: Duration::from_secs(60),
+            message: Duration::from_secs(10),
+            write: Duration::from_secs(30),
+            stall: Duration::from_secs(15),
+            idle: Duration::from_secs(300),
+            ping: Duration::from_secs(5),
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Counters for the operator, in the caller's Prometheus registry.
+
+use libp2p::metrics::{Metrics as Libp2pMetrics, Registry};
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+};
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct Labelled {
+    pub(crate) kind: &'static str,
+}
+
+/// Handles of all metrics; cloning shares them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Metrics {
+    pub(crate) connections: Family<Labelled, Gauge>,
+    pub(crate) peers: Gauge,
+    pub(crate) served_bytes: Counter,
+    pub(crate) fetched_bytes: Counter,
+    pub(crate) uploads: Gauge,
+    pub(crate) inbound_streams: Family<Labelled, Counter>,
+    pub(crate) open_streams: Family<Labelled, Gauge>,
+    pub(crate) dropped_streams: Family<Labelled, Counter>,
+    pub(crate) refusals: Family<Labelled, Counter>,
+    pub(crate) offences: Family<Labelled, Counter>,
+    pub(crate) bans: Counter,
+    pub(crate) banned: Gauge,
+    pub(crate) bad_bytes: Counter,
+    pub(crate) changed_files: Counter,
+}
+
+impl Metrics {
+    /// Registers ours under `antiphon_p2p_` and libp2p's own under `libp2p_`.
+    pub(crate) fn register(registry: &mut Registry) -> (Self, Libp2pMetrics) {
+        let libp2p = Libp2pMetrics::new(registry);
+        let ours = Self::default();
+        let r = registry.sub_registry_with_prefix("antiphon_p2p");
+        r.register("connections", "Open connections by transport", ours.connections.clone());
+        r.register("peers", "Connected peers", ours.peers.clone());
+        r.register("served_bytes", "Audio bytes sent, hashes included", ours.served_bytes.clone());
+        r.register("fetched_bytes", "Audio bytes received and verified", ours.fetched_bytes.clone());
+        r.register("uploads", "Files being sent", ours.uploads.clone());
+        r.register("inbound_streams", "Streams that peers opened", ours.inbound_streams.clone());
+        r.register("open_streams", "Streams of peers being answered", ours.open_streams.clone());
+        r.register("dropped_streams", "Streams of peers beyond their limit", ours.dropped_streams.clone());
+        r.register("refusals", "Audio requests refused", ours.refusals.clone());
+        r.register("offences", "Broken rules", ours.offences.clone());
+        r.register("bans", "Bans imposed", ours.bans.clone());
+        r.register("banned_peers", "Peers banned now", ours.banned.clone());
+        r.register("bad_bytes", "Fetches that ended with bytes of another file", ours.bad_bytes.clone());
+        r.register("changed_files", "Files that changed while they were served", ours.changed_files.clone());
+        (ours, libp2p)
+    }
+
+    pub(crate) fn count(family: &Family<Labelled, Counter>, kind: &'static str) {
+        family.get_or_create(&Labelled { kind }).inc();
+    }
+}
+
+/// Counts one in a gauge for as long as it lives, also when its task is dropped.
+#[derive(Debug)]
+pub(crate) struct Held(Gauge);
+
+impl Held {
+    pub(crate) fn new(gauge: Gauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

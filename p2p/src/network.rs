@@ -1,0 +1,319 @@
+//! The handle of the network.
+
+use std::{sync::Arc, time::Duration};
+
+use antiphon_proto::{
+    ContentHash, NetworkId,
+    wire::{AudioMode, AudioRequest, ByteRange, LedgerInfo, RegisterReply, RegisterRequest},
+};
+use libp2p::{Multiaddr, PeerId, Swarm, core::upgrade::Version, identity::Keypair, swarm};
+use prometheus_client::registry::Registry;
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot, watch},
+    time,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    config::{Config, Timeouts},
+    error::{ConnectError, FetchError, RequestError, StartError},
+    event::{Event, EventSender},
+    metrics::Metrics,
+    protocol::{self, FollowStream, Server, audio, ledger, register},
+    score::Offence,
+    services::{AudioRefusal, AudioSource, LedgerSource, Registrar},
+    slots::Slots,
+    streams::{self, Inbound, Opener},
+    swarm::{Actor, Behaviour, Command, Parts, PeerInfo, Traffic, build_transport},
+    transfer::fetch::{Fetch, FetchProgress, Fetched, Fetcher},
+};
+
+/// Commands that wait for the actor; callers beyond that wait in turn.
+const COMMANDS: usize = 128;
+/// Events of one connection that wait for the swarm: the default of 7 makes busy connections wait.
+const CONNECTION_EVENTS: usize = 64;
+/// How long starting waits for the listeners.
+const LISTEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long shutting down waits for streams to end.
+const SERVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What the network serves, from the rest of the peer.
+#[derive(Clone)]
+pub struct Services {
+    /// The ledger.
+    pub ledger: Arc<dyn LedgerSource>,
+    /// Who takes registrations.
+    pub registrar: Arc<dyn Registrar>,
+    /// The files.
+    pub audio: Arc<dyn AudioSource>,
+}
+
+struct Inner {
+    local: PeerId,
+    commands: mpsc::Sender<Command>,
+    opener: Opener,
+    timeouts: Timeouts,
+    metrics: Metrics,
+    traffic: Traffic,
+    downloads: Semaphore,
+    closed: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// A peer's place in the network. Cloning gives another handle of the same; when the last one is dropped, or on
+/// [`Self::shutdown`], the network ends.
+#[derive(Clone)]
+pub struct Network(Arc<Inner>);
+
+impl Network {
+    /// Starts the network, and returns when every address of `config.listen` is listened on. Must be called on a
+    /// tokio runtime with I/O and time. `node_key` is the Ed25519 seed of this device; metrics go to `registry`.
+    ///
+    /// # Errors
+    /// [`StartError`], and nothing is left running.
+    pub async fn start(
+        config: Config,
+        node_key: &[u8; 32],
+        services: Services,
+        registry: &mut Registry,
+    ) -> Result<(Self, mpsc::Receiver<Event>), StartError> {
+        let mut seed = *node_key;
+        let keypair =
+            Keypair::ed25519_from_bytes(&mut seed).map_err(|error| StartError::Key(error.to_string()))?;
+        let local = keypair.public().to_peer_id();
+        let (metrics, libp2p_metrics) = Metrics::register(registry);
+        let slots = Slots::new(config.streams.inbound, config.streams.inbound_per_peer);
+        let dropped = metrics.dropped_streams.clone();
+        let on_drop = move |name: &libp2p::StreamProtocol| Metrics::count(&dropped, protocol::name_of(name));
+        let (streams, opener, incoming) =
+            streams::new(local, protocol::all(), slots, config.streams.inbound, on_drop);
+        let swarm = Swarm::new(
+            build_transport(&keypair, &config)?,
+            Behaviour::new(&keypair, &config, streams),
+            local,
+            swarm_config(&config),
+        );
+        let (events, receiver) = EventSender::channel();
+        let (commands, command_receiver) = mpsc::channel(COMMANDS);
+        let (closed, traffic) = (CancellationToken::new(), Traffic::default());
+        let mut actor = Actor::new(Parts {
+            swarm,
+            commands: command_receiver,
+            events,
+            metrics: metrics.clone(),
+            libp2p_metrics,
+            traffic: traffic.clone(),
+            closed: closed.clone(),
+        });
+        let (ready, listening) = oneshot::channel();
+        actor.listen(&config.listen, ready)?;
+        let inner = Inner {
+            local,
+            commands: commands.clone(),
+            opener,
+            timeouts: config.timeouts.clone(),
+            metrics: metrics.clone(),
+            traffic: traffic.clone(),
+            downloads: Semaphore::new(config.streams.downloads),
+            closed: closed.clone(),
+            tasks: TaskTracker::new(),
+        };
+        let server = Server {
+            services,
+            timeouts: config.timeouts,
+            uploads: Slots::new(config.streams.uploads, config.streams.uploads_per_peer),
+            metrics,
+            traffic,
+            commands: commands.downgrade(),
+        };
+        inner.tasks.spawn(actor.run());
+        inner.tasks.spawn(serve(Arc::new(server), incoming, closed, inner.tasks.clone()));
+        let network = Self(Arc::new(inner));
+        let failure = match time::timeout(LISTEN_TIMEOUT, listening).await {
+            Ok(Ok(Ok(()))) => return Ok((network, receiver)),
+            Ok(Ok(Err(failure))) => failure,
+            Ok(Err(_)) => StartError::Transport("the network ended while it started".to_owned()),
+            Err(_) => StartError::Transport(format!("no listener within {LISTEN_TIMEOUT:?}")),
+        };
+        network.shutdown().await;
+        Err(failure)
+    }
+
+    /// This peer's id.
+    #[must_use]
+    pub fn local_peer_id(&self) -> PeerId {
+        self.0.local
+    }
+
+    /// The addresses listened on, each ending in `/p2p/` and this peer's id.
+    pub async fn listen_addrs(&self) -> Vec<Multiaddr> {
+        self.ask(|reply| Command::ListenAddrs { reply }).await.unwrap_or_default()
+    }
+
+    /// Connects to a peer, with or without its id at the end of the address, and waits until the connection is
+    /// there. One that is there already, or on its way, is used.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    pub async fn connect(&self, addr: Multiaddr) -> Result<PeerId, ConnectError> {
+        let asked = self.ask(|reply| Command::Connect { address: addr, reply }).await;
+        asked.unwrap_or(Err(ConnectError::Shutdown))
+    }
+
+    /// The connected peers, in no order.
+    pub async fn peers(&self) -> Vec<PeerInfo> {
+        self.ask(|reply| Command::Peers { reply }).await.unwrap_or_default()
+    }
+
+    /// Closes every connection with a peer. `reason` comes back in [`Event::Disconnected`].
+    pub async fn disconnect(&self, peer: PeerId, reason: impl Into<String>) {
+        let _ = self.0.commands.send(Command::Disconnect { peer, reason: reason.into() }).await;
+    }
+
+    /// Notes that a peer broke a rule; enough of that, and it is banned for a while.
+    pub async fn penalize(&self, peer: PeerId, offence: Offence) {
+        let _ = self.0.commands.send(Command::Penalize { peer, offence }).await;
+    }
+
+    /// Asks a connected peer for its network and the size of its ledger. Nothing in the answer is verified.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub async fn ledger_info(&self, peer: PeerId) -> Result<LedgerInfo, RequestError> {
+        let answer = ledger::ask_info(&self.0.opener, peer, &self.0.timeouts).await;
+        self.judge(peer, answer).await
+    }
+
+    /// Follows a connected peer's ledger: every batch from block `from` on, then each new one. A peer of another
+    /// network says so in the first [`FollowStream::next`].
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub async fn follow(
+        &self,
+        peer: PeerId,
+        network: NetworkId,
+        from: u64,
+    ) -> Result<FollowStream, RequestError> {
+        let inner = &self.0;
+        FollowStream::open(&inner.opener, &inner.commands, peer, network, from, &inner.timeouts).await
+    }
+
+    /// Asks a connected peer to register something.
+    ///
+    /// # Errors
+    /// [`RequestError`]; a refusal is an answer, not an error.
+    pub async fn register(
+        &self,
+        peer: PeerId,
+        request: RegisterRequest,
+    ) -> Result<RegisterReply, RequestError> {
+        let answer = register::ask(&self.0.opener, peer, &request, &self.0.timeouts).await;
+        self.judge(peer, answer).await
+    }
+
+    /// Fetches a file from a connected peer into `fetch.part`, verified group by group, continuing what is there.
+    /// A peer that sends bad bytes is banned. Can be dropped at any time; what was verified stays.
+    ///
+    /// # Errors
+    /// [`FetchError`]; asking again, or another peer, continues.
+    pub async fn fetch(
+        &self,
+        peer: PeerId,
+        fetch: Fetch,
+        progress: watch::Sender<FetchProgress>,
+    ) -> Result<Fetched, FetchError> {
+        let inner = &self.0;
+        let _place = inner.downloads.acquire().await.map_err(|_| RequestError::Shutdown)?;
+        let fetcher = Fetcher {
+            opener: &inner.opener,
+            commands: &inner.commands,
+            timeouts: &inner.timeouts,
+            metrics: &inner.metrics,
+            traffic: &inner.traffic,
+        };
+        tokio::select! {
+            fetched = fetcher.run(peer, fetch, progress) => fetched,
+            () = inner.closed.cancelled() => Err(RequestError::Shutdown.into()),
+        }
+    }
+
+    /// Whether a connected peer would serve this file now. Asks for its first byte and reads only the reply.
+    ///
+    /// # Errors
+    /// [`FetchError`]; that it does not have the file (any more) is an answer, not an error.
+    pub async fn has(&self, peer: PeerId, content: ContentHash) -> Result<bool, FetchError> {
+        let request = AudioRequest {
+            content_hash: content.0.to_vec(),
+            ranges: vec![ByteRange { start: 0, end: 1 }],
+            mode: AudioMode::Bulk.into(),
+            access_token: Vec::new(),
+        };
+        match audio::ask(&self.0.opener, peer, &request, &self.0.timeouts).await {
+            Ok(_) => Ok(true),
+            Err(FetchError::Refused(AudioRefusal::NotFound | AudioRefusal::Gone)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Ends the network: connections are closed in order, so that the peers know at once; streams end.
+    pub async fn shutdown(&self) {
+        let _ = self.ask(|reply| Command::Shutdown { reply }).await;
+        self.0.downloads.close();
+        self.0.tasks.close();
+        if time::timeout(SERVE_TIMEOUT, self.0.tasks.wait()).await.is_err() {
+            tracing::debug!("some streams did not end in time");
+        }
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.0.commands.send(command(reply)).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// Counts answers that break the rules against the peer.
+    async fn judge<T>(&self, peer: PeerId, answer: Result<T, RequestError>) -> Result<T, RequestError> {
+        if let Err(RequestError::Malformed(_)) = &answer {
+            self.penalize(peer, Offence::Malformed).await;
+        }
+        answer
+    }
+}
+
+impl std::fmt::Debug for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Network").field(&self.0.local).finish()
+    }
+}
+
+fn swarm_config(config: &Config) -> swarm::Config {
+    swarm::Config::with_tokio_executor()
+        .with_idle_connection_timeout(config.timeouts.idle)
+        .with_per_connection_event_buffer_size(CONNECTION_EVENTS)
+        .with_substream_upgrade_protocol_override(Version::V1Lazy)
+        .with_smart_dial()
+}
+
+/// Answers what peers open, each stream in a task of its own. The number of tasks is bounded by the slots.
+async fn serve(
+    server: Arc<Server>,
+    mut incoming: mpsc::Receiver<Inbound>,
+    closed: CancellationToken,
+    tasks: TaskTracker,
+) {
+    loop {
+        let inbound = tokio::select! {
+            () = closed.cancelled() => return,
+            inbound = incoming.recv() => inbound,
+        };
+        let Some(inbound) = inbound else { return };
+        let (server, closed) = (server.clone(), closed.clone());
+        tasks.spawn(async move {
+            tokio::select! {
+                () = closed.cancelled() => {}
+                () = server.serve(inbound) => {}
+            }
+        });
+    }
+}

@@ -1,0 +1,153 @@
+//! `/antiphon/audio/1`: ranges of a file as a Bao stream. The asking side that keeps what it gets is
+//! [`crate::transfer::fetch`].
+//!
+//! A Bao stream has no place for an error, so a server that cannot go on ends it early; the client, which knows the
+//! length from the size and the ranges, asks again for what is missing and then reads why.
+
+use std::sync::Arc;
+
+use antiphon_proto::{
+    ContentHash, canonical, limits,
+    wire::{AudioReply, AudioRequest, AudioServing, audio_reply},
+};
+use libp2p::PeerId;
+use tokio::sync::mpsc;
+
+use super::{
+    AUDIO, Fault, Server, frame, malformed,
+    request::{self, Question},
+};
+use crate::{
+    config::Timeouts,
+    error::{FetchError, RequestError},
+    metrics::{Held, Metrics},
+    services::{AudioFile, AudioRefusal},
+    streams::{Opener, PeerStream},
+    transfer::{
+        encode::{EncodeError, PIECE_BYTES, Piece, encode},
+        tree,
+    },
+};
+
+/// Pieces between the thread that reads and the stream: enough that neither waits for the other's every step.
+const PIECES_AHEAD: usize = 2;
+
+/// Answers one stream.
+pub(crate) async fn answer(server: &Server, peer: PeerId, stream: &mut PeerStream) -> Result<(), Fault> {
+    let bytes = server.read_request(stream, limits::CONTROL_MESSAGE_BYTES).await?;
+    let parsed = AudioRequest::parse(&bytes).and_then(|request| Ok((request.content()?, request)));
+    let (content, request) = match parsed {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            let refusal = AudioRefusal::Malformed { detail: error.to_string() };
+            refuse(server, stream, &refusal).await?;
+            return Err(malformed(error));
+        }
+    };
+    let Some(_slot) = server.uploads.take(peer) else {
+        return refuse(server, stream, &AudioRefusal::Busy).await;
+    };
+    let audio = server.services.audio.clone();
+    let (opened, request) = server
+        .blocking(move || {
+            let opened = audio.open(peer, &request);
+            (opened, request)
+        })
+        .await?;
+    let file = match opened {
+        Ok(file) => file,
+        Err(refusal) => return refuse(server, stream, &refusal).await,
+    };
+    let chunks = tree::covering(&request.ranges, file.size);
+    if chunks.is_empty() {
+        let detail = format!("every range lies beyond the {} bytes of the file", file.size);
+        return refuse(server, stream, &AudioRefusal::Malformed { detail }).await;
+    }
+    let serving = audio_reply::Body::Serving(AudioServing { size: file.size });
+    server.write(stream, &frame::encode(&AudioReply { body: Some(serving) })).await?;
+    let _counted = Held::new(server.metrics.uploads.clone());
+    send(server, peer, stream, content, file, chunks).await
+}
+
+async fn refuse(server: &Server, stream: &mut PeerStream, refusal: &AudioRefusal) -> Result<(), Fault> {
+    Metrics::count(&server.metrics.refusals, refusal.code().as_str_name());
+    let error = request::stream_error(refusal.code(), &refusal.detail());
+    let reply = AudioReply { body: Some(audio_reply::Body::Error(error)) };
+    server.write(stream, &frame::encode(&reply)).await?;
+    server.close(stream).await
+}
+
+/// Reads and checks on a thread, writes here, with a bounded queue between.
+async fn send(
+    server: &Server,
+    peer: PeerId,
+    stream: &mut PeerStream,
+    content: ContentHash,
+    file: AudioFile,
+    chunks: bao_tree::ChunkRanges,
+) -> Result<(), Fault> {
+    let traffic = server.traffic.of(&peer);
+    let (pieces, mut ready) = mpsc::channel::<Piece>(PIECES_AHEAD);
+    let (give_back, mut used) = mpsc::channel::<Vec<u8>>(PIECES_AHEAD + 2);
+    let audio = Arc::clone(&server.services.audio);
+    let reading = tokio::task::spawn_blocking(move || {
+        let encoded = encode(&content, &file, chunks, &mut |piece| {
+            pieces.blocking_send(piece).ok()?;
+            Some(used.try_recv().unwrap_or_else(|_| vec![0; PIECE_BYTES]))
+        });
+        if let Err(EncodeError::Changed { .. }) = &encoded {
+            audio.failed(content);
+        }
+        encoded
+    });
+    while let Some((buffer, filled)) = ready.recv().await {
+        server.write(stream, &buffer[..filled]).await?;
+        server.metrics.served_bytes.inc_by(filled as u64);
+        traffic.served(filled as u64);
+        let _ = give_back.try_send(buffer);
+    }
+    match reading.await {
+        Ok(Ok(())) => server.close(stream).await,
+        Ok(Err(error)) => {
+            if let EncodeError::Changed { .. } = &error {
+                server.metrics.changed_files.inc();
+                tracing::warn!(%content, %error, "a served file changed; it is not served until it is scanned again");
+            }
+            // What was verified before is on its way and useful.
+            server.flush(stream).await?;
+            Err(Fault::Internal(error.to_string()))
+        }
+        Err(error) => Err(Fault::Internal(format!("reading a file failed: {error}"))),
+    }
+}
+
+/// Sends a request and reads the reply; gives the stream, at the start of the Bao stream, and the file's size.
+pub(crate) async fn ask(
+    opener: &Opener,
+    peer: PeerId,
+    request: &AudioRequest,
+    timeouts: &Timeouts,
+) -> Result<(PeerStream, u64), FetchError> {
+    request.check().map_err(|error| RequestError::Invalid(error.to_string()))?;
+    let question = Question {
+        peer,
+        protocol: AUDIO,
+        request: &frame::encode(request),
+        what: "audio reply",
+        reply_limit: limits::CONTROL_MESSAGE_BYTES,
+        timeout: timeouts.request,
+    };
+    let (stream, reply) = request::ask(opener, &question).await?;
+    let reply: AudioReply = canonical::decode_lenient("audio reply", limits::CONTROL_MESSAGE_BYTES, &reply)
+        .map_err(|error| RequestError::Malformed(error.to_string()))?;
+    match reply.body {
+        Some(audio_reply::Body::Serving(serving)) => Ok((stream, serving.size)),
+        Some(audio_reply::Body::Error(error)) => match request::refused(&error) {
+            RequestError::Refused { code, detail } => {
+                Err(FetchError::Refused(AudioRefusal::from_code(code, detail)))
+            }
+            other => Err(other.into()),
+        },
+        None => Err(RequestError::Malformed("an empty audio reply".to_owned()).into()),
+    }
+}

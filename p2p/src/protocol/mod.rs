@@ -1,0 +1,183 @@
+//! Our protocols on libp2p streams: `/antiphon/ledger/1`, `/antiphon/register/1`, `/antiphon/audio/1`.
+//!
+//! Every message is a frame ([`frame`]) of protobuf within the limits of `antiphon_proto::limits`. Each protocol has
+//! its asking and its answering half in one file. The answering halves run as tasks of their own, with a deadline
+//! for every step.
+
+pub(crate) mod audio;
+pub mod frame;
+pub(crate) mod ledger;
+pub(crate) mod register;
+pub(crate) mod request;
+
+use std::{io, sync::Arc, time::Duration};
+
+use futures::AsyncWriteExt;
+use libp2p::{PeerId, StreamProtocol};
+use tokio::{
+    sync::mpsc,
+    time::{self, Instant},
+};
+
+pub use ledger::FollowStream;
+
+use crate::{
+    config::Timeouts,
+    metrics::{Held, Labelled, Metrics},
+    network::Services,
+    score::Offence,
+    slots::Slots,
+    streams::{Inbound, PeerStream},
+    swarm::{Command, Traffic},
+};
+use frame::FrameError;
+
+const LEDGER_NAME: &str = "/antiphon/ledger/1";
+const REGISTER_NAME: &str = "/antiphon/register/1";
+const AUDIO_NAME: &str = "/antiphon/audio/1";
+pub(crate) const LEDGER: StreamProtocol = StreamProtocol::new(LEDGER_NAME);
+pub(crate) const REGISTER: StreamProtocol = StreamProtocol::new(REGISTER_NAME);
+pub(crate) const AUDIO: StreamProtocol = StreamProtocol::new(AUDIO_NAME);
+
+/// Slowest link that long messages are still waited for.
+const SLOWEST_BYTES_PER_SECOND: usize = 8 * 1024;
+
+/// Every protocol that this peer answers.
+pub(crate) fn all() -> Arc<[StreamProtocol]> {
+    Arc::new([LEDGER, REGISTER, AUDIO])
+}
+
+/// The static name of one of ours.
+pub(crate) fn name_of(protocol: &StreamProtocol) -> &'static str {
+    match protocol.as_ref() {
+        LEDGER_NAME => LEDGER_NAME,
+        REGISTER_NAME => REGISTER_NAME,
+        AUDIO_NAME => AUDIO_NAME,
+        _ => "the protocol",
+    }
+}
+
+/// How long a message of this size may take.
+pub(crate) fn allowance(base: Duration, bytes: usize) -> Duration {
+    base + Duration::from_secs((bytes / SLOWEST_BYTES_PER_SECOND) as u64)
+}
+
+/// Why answering a peer ended early.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Fault {
+    /// The peer broke a rule.
+    #[error("{0:?}: {1}")]
+    Offence(Offence, String),
+    /// The peer went away or takes nothing.
+    #[error("{0}")]
+    Gone(#[from] io::Error),
+    /// Our own trouble.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl From<FrameError> for Fault {
+    fn from(error: FrameError) -> Self {
+        match error {
+            FrameError::TooLong { .. } => Self::Offence(Offence::Oversized, error.to_string()),
+            // Somebody who hangs up is no offender.
+            FrameError::Ended { .. } => Self::Gone(io::Error::other(error.to_string())),
+        }
+    }
+}
+
+/// The answering side.
+pub(crate) struct Server {
+    pub(crate) services: Services,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) uploads: Slots,
+    pub(crate) metrics: Metrics,
+    pub(crate) traffic: Traffic,
+    /// Weak, so that serving does not keep the network alive when every handle is gone.
+    pub(crate) commands: mpsc::WeakSender<Command>,
+}
+
+impl Server {
+    /// Answers one stream to its end.
+    pub(crate) async fn serve(&self, inbound: Inbound) {
+        let Inbound { peer, protocol, mut stream, slot } = inbound;
+        let kind = name_of(&protocol);
+        Metrics::count(&self.metrics.inbound_streams, kind);
+        let _open = Held::new(self.metrics.open_streams.get_or_create_owned(&Labelled { kind }));
+        let answered = match protocol.as_ref() {
+            LEDGER_NAME => ledger::answer(self, peer, &mut stream).await,
+            REGISTER_NAME => register::answer(self, peer, &mut stream).await,
+            AUDIO_NAME => audio::answer(self, peer, &mut stream).await,
+            _ => Ok(()),
+        };
+        drop(slot);
+        match answered {
+            Ok(()) => {}
+            Err(Fault::Offence(offence, text)) => {
+                tracing::debug!(%peer, %protocol, ?offence, text, "a peer breaks the protocol");
+                // A full queue means that the actor has enough to do; the next offence comes soon.
+                if let Some(commands) = self.commands.upgrade() {
+                    let _ = commands.try_send(Command::Penalize { peer, offence });
+                }
+            }
+            Err(fault) => tracing::debug!(%peer, %protocol, %fault, "a stream ended early"),
+        }
+    }
+
+    /// Reads a request within the time that its kind may take.
+    async fn read_request(&self, stream: &mut PeerStream, limit: usize) -> Result<Vec<u8>, Fault> {
+        match time::timeout(self.timeouts.message, frame::read(stream, limit)).await {
+            Ok(read) => Ok(read?),
+            Err(_) => {
+                let text = format!("no request within {:?}", self.timeouts.message);
+                Err(Fault::Offence(Offence::TooSlow, text))
+            }
+        }
+    }
+
+    /// Writes bytes to a reader that must take some of them now and then, and all in the end.
+    async fn write(&self, stream: &mut PeerStream, bytes: &[u8]) -> Result<(), Fault> {
+        let deadline = Instant::now() + allowance(self.timeouts.write, bytes.len());
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let until = deadline.min(Instant::now() + self.timeouts.write);
+            let written = time::timeout_at(until, stream.write(rest)).await;
+            match written.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?? {
+                0 => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
+                count => rest = &rest[count..],
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands what was written to the network.
+    async fn flush(&self, stream: &mut PeerStream) -> Result<(), Fault> {
+        let flushed = time::timeout(self.timeouts.write, stream.flush()).await;
+        Ok(flushed.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??)
+    }
+
+    /// Ends the stream in order.
+    async fn close(&self, stream: &mut PeerStream) -> Result<(), Fault> {
+        let closed = time::timeout(self.timeouts.write, stream.close()).await;
+        Ok(closed.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??)
+    }
+
+    /// Runs what blocks on the disk.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Fault> {
+        let done = tokio::task::spawn_blocking(work).await;
+        done.map_err(|error| Fault::Internal(format!("a disk task failed: {error}")))
+    }
+}
+
+/// What a peer asked for that cannot be read.
+fn malformed(error: impl std::fmt::Display) -> Fault {
+    Fault::Offence(Offence::Malformed, error.to_string())
+}
+
+/// Asked by [`crate::Network`] and the transfers: how a reply that breaks the rules is reported.
+pub(crate) async fn report(commands: &mpsc::Sender<Command>, peer: PeerId, offence: Offence) {
+    let _ = commands.send(Command::Penalize { peer, offence }).await;
+}

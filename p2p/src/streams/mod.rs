@@ -1,0 +1,123 @@
+//! Streams between peers: one behaviour for all of our request protocols.
+//!
+//! libp2p-stream queues a single inbound stream and silently drops the rest of a burst, picks a random one of several
+//! connections, and keeps a sender for every connection that ever was. Here a stream that fits the limits is always
+//! delivered, the best connection is chosen, and nothing outlives its connection. A stream beyond the limits is
+//! dropped: the opener sees it end before the first reply byte, and may then try again, because no server acts on a
+//! request without answering it.
+
+mod behaviour;
+mod handler;
+mod rank;
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures::{AsyncRead, AsyncWrite};
+use libp2p::{PeerId, StreamProtocol};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+pub(crate) use behaviour::Behaviour;
+pub(crate) use rank::Rank;
+pub use rank::Transport;
+
+use crate::slots::{Slot, Slots};
+
+/// Streams being opened at once: they wait in the swarm's queues.
+const OPENS_IN_FLIGHT: usize = 256;
+
+/// A stream on a connection with a peer.
+#[derive(Debug)]
+pub(crate) struct PeerStream {
+    stream: libp2p::Stream,
+    /// Shows the behaviour that the connection is in use.
+    _in_use: Arc<()>,
+}
+
+/// A stream that a peer opened.
+#[derive(Debug)]
+pub(crate) struct Inbound {
+    pub(crate) peer: PeerId,
+    pub(crate) protocol: StreamProtocol,
+    pub(crate) stream: PeerStream,
+    /// Its place among the permitted ones.
+    pub(crate) slot: Slot,
+}
+
+/// Why a stream cannot be opened.
+#[derive(Debug)]
+pub(crate) enum OpenError {
+    NotConnected,
+    Unsupported,
+    Io(io::Error),
+    Shutdown,
+}
+
+/// A request for a stream on its way to the connection.
+#[derive(Debug)]
+pub(crate) struct OpenRequest {
+    peer: PeerId,
+    protocol: StreamProtocol,
+    reply: oneshot::Sender<Result<PeerStream, OpenError>>,
+}
+
+/// Opens streams. Cloning is cheap.
+#[derive(Debug, Clone)]
+pub(crate) struct Opener {
+    requests: mpsc::Sender<OpenRequest>,
+    in_flight: Arc<Semaphore>,
+}
+
+impl Opener {
+    /// Opens a stream on the best connection with the peer. Does not dial. With the lazy negotiation of protocols,
+    /// a peer that does not speak this one shows only when the answer is read.
+    pub(crate) async fn open(&self, peer: PeerId, protocol: StreamProtocol) -> Result<PeerStream, OpenError> {
+        let _permit = self.in_flight.acquire().await.map_err(|_| OpenError::Shutdown)?;
+        let (reply, opened) = oneshot::channel();
+        let request = OpenRequest { peer, protocol, reply };
+        self.requests.send(request).await.map_err(|_| OpenError::Shutdown)?;
+        // The connection closed with the request in its queue.
+        let closed = || OpenError::Io(io::ErrorKind::ConnectionReset.into());
+        opened.await.unwrap_or_else(|_| Err(closed()))
+    }
+}
+
+/// The behaviour, the handle that opens streams and the receiver of what peers open.
+pub(crate) fn new(
+    local: PeerId,
+    protocols: Arc<[StreamProtocol]>,
+    slots: Slots,
+    inbound: usize,
+    on_drop: impl Fn(&StreamProtocol) + Send + Sync + 'static,
+) -> (Behaviour, Opener, mpsc::Receiver<Inbound>) {
+    let (requests, opens) = mpsc::channel(OPENS_IN_FLIGHT);
+    // Every queued stream holds a slot, so the queue never is full.
+    let (accepted, incoming) = mpsc::channel(inbound.max(1));
+    let accept = Arc::new(handler::Accept { protocols, slots, accepted, on_drop: Box::new(on_drop) });
+    let opener = Opener { requests, in_flight: Arc::new(Semaphore::new(OPENS_IN_FLIGHT)) };
+    (Behaviour::new(local, opens, accept), opener, incoming)
+}
+
+impl AsyncRead for PeerStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for PeerStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_close(cx)
+    }
+}

@@ -1,0 +1,423 @@
+//! The task that owns the swarm.
+//!
+//! Commands come in over a bounded channel and are answered by oneshot; events go out over a bounded channel that
+//! never makes the loop wait. Nothing slow is awaited here: streams, files and decisions run as tasks of their own.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::{Duration, Instant},
+};
+
+use futures::StreamExt;
+use libp2p::{
+    Multiaddr, PeerId, Swarm,
+    core::transport::ListenerId,
+    identify,
+    metrics::{Metrics as Libp2pMetrics, Recorder},
+    multiaddr::Protocol,
+    ping,
+    swarm::{
+        ConnectionId, DialError, SwarmEvent,
+        dial_opts::{DialOpts, PeerCondition},
+    },
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Behaviour, Command, Traffic,
+    behaviour::{BehaviourEvent, read_agent},
+    table::Table,
+    transport::{can_be_dialled, check_port},
+};
+use crate::{
+    error::{ConnectError, StartError},
+    event::{DisconnectReason, Event, EventSender},
+    metrics::{Labelled, Metrics},
+    score::{Offence, Scores, Verdict},
+    streams::Transport,
+};
+
+/// How often bans, duplicates and the like are looked at.
+const TICK: Duration = Duration::from_millis(500);
+/// How long shutting down waits for connections to close in order.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+type Waiter = oneshot::Sender<Result<PeerId, ConnectError>>;
+
+/// A dial on its way and who waits for it.
+#[derive(Debug)]
+struct Dial {
+    address: Multiaddr,
+    peer: Option<PeerId>,
+    waiters: Vec<Waiter>,
+}
+
+/// What an actor is made of.
+pub(crate) struct Parts {
+    pub(crate) swarm: Swarm<Behaviour>,
+    pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) events: EventSender,
+    pub(crate) metrics: Metrics,
+    pub(crate) libp2p_metrics: Libp2pMetrics,
+    pub(crate) traffic: Traffic,
+    /// Cancelled when the actor ends.
+    pub(crate) closed: CancellationToken,
+}
+
+/// See the module. All fields belong to the actor's task alone, but the metrics and the traffic, which are counters.
+pub(crate) struct Actor {
+    swarm: Swarm<Behaviour>,
+    commands: mpsc::Receiver<Command>,
+    events: EventSender,
+    metrics: Metrics,
+    libp2p_metrics: Libp2pMetrics,
+    closed: CancellationToken,
+    table: Table,
+    scores: Scores,
+    /// Bounded by the limit on pending connections.
+    dials: HashMap<ConnectionId, Dial>,
+    /// Reasons of disconnects of ours, until the last connection is closed.
+    leaving: HashMap<PeerId, DisconnectReason>,
+    addresses: BTreeSet<Multiaddr>,
+    /// Listeners that have not come up yet.
+    starting: HashMap<ListenerId, Multiaddr>,
+    ready: Option<oneshot::Sender<Result<(), StartError>>>,
+}
+
+impl Actor {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let local = *parts.swarm.local_peer_id();
+        Self {
+            swarm: parts.swarm,
+            commands: parts.commands,
+            events: parts.events,
+            metrics: parts.metrics,
+            libp2p_metrics: parts.libp2p_metrics,
+            closed: parts.closed,
+            table: Table::new(local, parts.traffic),
+            scores: Scores::default(),
+            dials: HashMap::new(),
+            leaving: HashMap::new(),
+            addresses: BTreeSet::new(),
+            starting: HashMap::new(),
+            ready: None,
+        }
+    }
+
+    /// Begins to listen; `ready` learns when every address is up.
+    pub(crate) fn listen(
+        &mut self,
+        addresses: &[Multiaddr],
+        ready: oneshot::Sender<Result<(), StartError>>,
+    ) -> Result<(), StartError> {
+        for address in addresses {
+            let refused = |reason| StartError::Listen { address: address.clone(), reason };
+            check_port(address).map_err(|error| refused(error.to_string()))?;
+            let listening =
+                self.swarm.listen_on(address.clone()).map_err(|error| refused(innermost(&error)))?;
+            self.starting.insert(listening, address.clone());
+        }
+        self.ready = Some(ready);
+        self.report_ready(None);
+        Ok(())
+    }
+
+    /// Runs until it is told to end, or every handle is gone.
+    pub(crate) async fn run(mut self) {
+        let mut ticks = time::interval(TICK);
+        ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+        let done = loop {
+            tokio::select! {
+                command = self.commands.recv() => match command {
+                    None => break None,
+                    Some(Command::Shutdown { reply }) => break Some(reply),
+                    Some(command) => self.handle_command(command),
+                },
+                event = self.swarm.select_next_some() => self.handle_event(event),
+                _ = ticks.tick() => self.handle_tick(Instant::now()),
+            }
+        };
+        self.close().await;
+        self.closed.cancel();
+        if let Some(reply) = done {
+            let _ = reply.send(());
+        }
+    }
+
+    /// Closes every connection in order, so that the peers know at once.
+    async fn close(&mut self) {
+        self.commands.close();
+        let peers: Vec<PeerId> = self.table.connected().copied().collect();
+        for peer in peers {
+            let _ = self.swarm.disconnect_peer_id(peer);
+        }
+        let closing = async {
+            while self.table.connected().next().is_some() {
+                let event = self.swarm.select_next_some().await;
+                self.handle_event(event);
+            }
+        };
+        if time::timeout(CLOSE_TIMEOUT, closing).await.is_err() {
+            tracing::debug!("some connections did not close in time");
+        }
+    }
+
+    fn handle_command(&mut self, command: Command) {
+        match command {
+            Command::Connect { address, reply } => self.handle_connect(address, reply),
+            Command::Disconnect { peer, reason } => {
+                self.leave(peer, DisconnectReason::Local(reason));
+                let _ = self.swarm.disconnect_peer_id(peer);
+            }
+            Command::Penalize { peer, offence } => self.handle_offence(peer, offence),
+            Command::Peers { reply } => {
+                let _ = reply.send(self.table.infos());
+            }
+            Command::ListenAddrs { reply } => {
+                let local = *self.swarm.local_peer_id();
+                let full = self.addresses.iter().map(|address| address.clone().with(Protocol::P2p(local)));
+                let _ = reply.send(full.collect());
+            }
+            // Taken by the loop.
+            Command::Shutdown { reply } => drop(reply),
+        }
+    }
+
+    fn handle_connect(&mut self, address: Multiaddr, reply: Waiter) {
+        let peer = match address.iter().last() {
+            Some(Protocol::P2p(peer)) => Some(peer),
+            _ => None,
+        };
+        if peer == Some(*self.swarm.local_peer_id()) {
+            let _ = reply.send(Err(ConnectError::Myself));
+            return;
+        }
+        if let Some(peer) = peer.filter(|peer| self.table.is_connected(peer)) {
+            let _ = reply.send(Ok(peer));
+            return;
+        }
+        let same = |dial: &&mut Dial| dial.address == address || (peer.is_some() && dial.peer == peer);
+        if let Some(dial) = self.dials.values_mut().find(same) {
+            dial.waiters.push(reply);
+            return;
+        }
+        if !can_be_dialled(&address) {
+            let _ =
+                reply.send(Err(ConnectError::Address { address, reason: "no transport for it".to_owned() }));
+            return;
+        }
+        let options = match peer {
+            Some(peer) => DialOpts::peer_id(peer)
+                .condition(PeerCondition::DisconnectedAndNotDialing)
+                .addresses(vec![address.clone()])
+                .build(),
+            None => DialOpts::unknown_peer_id().address(address.clone()).build(),
+        };
+        let connection = options.connection_id();
+        match self.swarm.dial(options) {
+            Ok(()) => {
+                self.dials.insert(connection, Dial { address, peer, waiters: vec![reply] });
+            }
+            Err(error) => {
+                let _ = reply.send(Err(connect_error(&address, &error)));
+            }
+        }
+    }
+
+    fn handle_offence(&mut self, peer: PeerId, offence: Offence) {
+        Metrics::count(&self.metrics.offences, offence.name());
+        let (verdict, released) = self.scores.offend(peer, offence, Instant::now());
+        if let Some(released) = released {
+            self.swarm.behaviour_mut().pardon(released);
+        }
+        if let Verdict::Ban(duration) = verdict {
+            tracing::info!(%peer, ?offence, ?duration, "banned");
+            self.metrics.bans.inc();
+            self.leave(peer, DisconnectReason::Banned);
+            self.swarm.behaviour_mut().ban(peer);
+            self.events.send(Event::Banned { peer, duration });
+        }
+        self.count_banned();
+    }
+
+    fn handle_tick(&mut self, now: Instant) {
+        for peer in self.scores.release(now) {
+            self.swarm.behaviour_mut().pardon(peer);
+        }
+        self.count_banned();
+        for connection in self.swarm.behaviour().streams.superfluous(now) {
+            tracing::debug!(?connection, "closing a duplicate connection");
+            self.swarm.close_connection(connection);
+        }
+    }
+
+    fn count_banned(&self) {
+        self.metrics.banned.set(i64::try_from(self.scores.banned()).unwrap_or(i64::MAX));
+    }
+
+    /// Remembers why a connected peer is about to be disconnected; the first reason stays.
+    fn leave(&mut self, peer: PeerId, reason: DisconnectReason) {
+        if self.table.is_connected(&peer) {
+            self.leaving.entry(peer).or_insert(reason);
+        }
+    }
+
+    fn handle_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        self.libp2p_metrics.record(&event);
+        match event {
+            SwarmEvent::Behaviour(BehaviourEvent::Identify(event)) => self.handle_identify(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Ping(event)) => self.handle_ping(event),
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                let addr = endpoint.get_remote_address().clone();
+                self.connections(&addr).inc();
+                self.answer_dials(peer_id, connection_id);
+                if self.table.established(peer_id, connection_id, &endpoint) {
+                    self.metrics.peers.inc();
+                    self.events.send(Event::Connected { peer: peer_id, addr });
+                }
+            }
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, endpoint, cause, .. } => {
+                self.connections(endpoint.get_remote_address()).dec();
+                if self.table.closed(&peer_id, connection_id) {
+                    self.metrics.peers.dec();
+                    let why = || match cause {
+                        None => DisconnectReason::Closed,
+                        Some(error) => DisconnectReason::Error(error.to_string()),
+                    };
+                    let reason = self.leaving.remove(&peer_id).unwrap_or_else(why);
+                    self.events.send(Event::Disconnected { peer: peer_id, reason });
+                }
+            }
+            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
+                self.handle_failed_dial(connection_id, &error);
+            }
+            SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
+                tracing::debug!(%send_back_addr, %error, "an incoming connection failed");
+            }
+            SwarmEvent::NewListenAddr { listener_id, address } => {
+                self.starting.remove(&listener_id);
+                self.addresses.insert(address.clone());
+                self.events.send(Event::ListenAddr { addr: address });
+                self.report_ready(None);
+            }
+            SwarmEvent::ExpiredListenAddr { address, .. } => self.forget_address(address),
+            SwarmEvent::ListenerClosed { listener_id, addresses, reason } => {
+                let failed = self.starting.remove(&listener_id).map(|address| {
+                    let reason =
+                        reason.as_ref().err().map_or_else(|| "closed".to_owned(), ToString::to_string);
+                    StartError::Listen { address, reason }
+                });
+                tracing::warn!(?reason, ?addresses, "a listener closed");
+                addresses.into_iter().for_each(|address| self.forget_address(address));
+                if failed.is_some() {
+                    self.report_ready(failed);
+                }
+            }
+            SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "a listener has trouble"),
+            _ => {}
+        }
+    }
+
+    fn connections(&self, addr: &Multiaddr) -> prometheus_client::metrics::gauge::Gauge {
+        let kind = Transport::of(addr).name();
+        self.metrics.connections.get_or_create_owned(&Labelled { kind })
+    }
+
+    fn forget_address(&mut self, address: Multiaddr) {
+        if self.addresses.remove(&address) {
+            self.events.send(Event::ListenAddrGone { addr: address });
+        }
+    }
+
+    fn report_ready(&mut self, failed: Option<StartError>) {
+        if (failed.is_some() || self.starting.is_empty())
+            && let Some(ready) = self.ready.take()
+        {
+            let _ = ready.send(failed.map_or(Ok(()), Err));
+        }
+    }
+
+    fn answer_dials(&mut self, peer: PeerId, connection: ConnectionId) {
+        let reached = |id: &ConnectionId, dial: &mut Dial| *id == connection || dial.peer == Some(peer);
+        for (_, dial) in self.dials.extract_if(reached) {
+            for waiter in dial.waiters {
+                let _ = waiter.send(Ok(peer));
+            }
+        }
+    }
+
+    fn handle_failed_dial(&mut self, connection: ConnectionId, error: &DialError) {
+        let Some(dial) = self.dials.remove(&connection) else { return };
+        // Our second connection with a peer may be one too many, which is no failure to reach it.
+        let reached = dial.peer.filter(|peer| self.table.is_connected(peer));
+        for waiter in dial.waiters {
+            let _ = waiter.send(reached.ok_or_else(|| connect_error(&dial.address, error)));
+        }
+    }
+
+    fn handle_identify(&mut self, event: identify::Event) {
+        self.libp2p_metrics.record(&event);
+        let identify::Event::Received { connection_id, peer_id: peer, info } = event else { return };
+        let (agent, nonce) = read_agent(&info.agent_version);
+        let (news, stale) = self.table.identified(&peer, connection_id, &agent, nonce);
+        if news {
+            self.events.send(Event::Identified { peer, agent });
+        }
+        if stale.is_empty() {
+            return;
+        }
+        tracing::info!(%peer, connections = stale.len(), "a peer came back; closing what it left behind");
+        for connection in stale {
+            self.swarm.close_connection(connection);
+        }
+        self.events.send(Event::Restarted { peer });
+    }
+
+    fn handle_ping(&mut self, event: ping::Event) {
+        self.libp2p_metrics.record(&event);
+        match event.result {
+            Ok(rtt) => self.table.measured(&event.peer, event.connection, rtt),
+            Err(ping::Failure::Unsupported) => {}
+            Err(failure) => {
+                tracing::debug!(peer = %event.peer, %failure, "a ping failed; closing the connection");
+                if self.swarm.close_connection(event.connection) && self.table.connections(&event.peer) == 1 {
+                    self.leave(event.peer, DisconnectReason::Silent);
+                }
+            }
+        }
+    }
+}
+
+fn connect_error(address: &Multiaddr, error: &DialError) -> ConnectError {
+    let address = address.clone();
+    match error {
+        DialError::LocalPeerId { .. } => ConnectError::Myself,
+        DialError::WrongPeerId { obtained, .. } => ConnectError::OtherPeer { address, found: *obtained },
+        DialError::Denied { cause } => {
+            let inner =
+                std::error::Error::source(cause).map_or_else(|| cause.to_string(), ToString::to_string);
+            ConnectError::Denied(inner)
+        }
+        DialError::Transport(errors) => {
+            let texts: Vec<String> = errors.iter().map(|(_, error)| innermost(error)).collect();
+            ConnectError::Unreachable { address, reason: texts.join("; ") }
+        }
+        DialError::NoAddresses => ConnectError::Address { address, reason: "nothing to dial".to_owned() },
+        DialError::Aborted | DialError::DialPeerConditionFalse(_) => {
+            ConnectError::Unreachable { address, reason: error.to_string() }
+        }
+    }
+}
+
+/// The last error of a chain: what the system said.
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}

@@ -1,0 +1,18 @@
+//! What the handles ask of the actor.
+
+use libp2p::{Multiaddr, PeerId};
+use tokio::sync::oneshot;
+
+use super::PeerInfo;
+use crate::{error::ConnectError, score::Offence};
+
+/// A command; replies go back on the channel inside.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Connect { address: Multiaddr, reply: oneshot::Sender<Result<PeerId, ConnectError>> },
+    Disconnect { peer: PeerId, reason: String },
+    Penalize { peer: PeerId, offence: Offence },
+    Peers { reply: oneshot::Sender<Vec<PeerInfo>> },
+    ListenAddrs { reply: oneshot::Sender<Vec<Multiaddr>> },
+    Shutdown { reply: oneshot::Sender<()> },
+}

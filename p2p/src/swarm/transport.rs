@@ -1,0 +1,96 @@
+//! QUIC first, TCP with Noise and Yamux as the fallback, names resolved for both.
+
+use std::{
+    io,
+    net::{IpAddr, TcpListener},
+};
+
+use libp2p::{
+    Multiaddr, PeerId, Transport as _,
+    core::{muxing::StreamMuxerBox, transport::Boxed, upgrade::Version},
+    dns,
+    identity::Keypair,
+    multiaddr::Protocol,
+    noise, quic, tcp, yamux,
+};
+
+use crate::{
+    config::{Config, StreamLimits},
+    error::StartError,
+    streams::Transport,
+};
+
+/// Bytes that one QUIC stream may have unread: the throughput of larger windows at half the memory.
+const QUIC_STREAM_WINDOW: u32 = 2_500_000;
+/// The same for all streams of a connection.
+const QUIC_CONNECTION_WINDOW: u32 = 8_000_000;
+
+/// The transport under everything. Segmentation offload stays on: libp2p leaves quinn's default.
+pub(crate) fn build(
+    keypair: &Keypair,
+    config: &Config,
+) -> Result<Boxed<(PeerId, StreamMuxerBox)>, StartError> {
+    let quic = quic::tokio::Transport::new(quic_config(keypair, config))
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    let noise = noise::Config::new(keypair).map_err(|error| StartError::Transport(error.to_string()))?;
+    let mut yamux = yamux::Config::default();
+    yamux.set_max_num_streams(usize::try_from(streams_per_connection(&config.streams)).unwrap_or(usize::MAX));
+    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise)
+        .multiplex(yamux)
+        .timeout(config.timeouts.dial)
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    let both = quic.or_transport(tcp).map(|either, _| either.into_inner());
+    Ok(with_names(both)?.boxed())
+}
+
+fn quic_config(keypair: &Keypair, config: &Config) -> quic::Config {
+    let mut quic = quic::Config::new(keypair);
+    quic.max_stream_data = QUIC_STREAM_WINDOW;
+    quic.max_connection_data = QUIC_CONNECTION_WINDOW;
+    quic.handshake_timeout = config.timeouts.dial;
+    quic.max_concurrent_stream_limit = streams_per_connection(&config.streams);
+    quic
+}
+
+/// Ours and libp2p's own (identify, ping), on each side.
+fn streams_per_connection(limits: &StreamLimits) -> u32 {
+    u32::try_from(limits.inbound_per_peer.saturating_mul(2)).unwrap_or(u32::MAX).saturating_add(16)
+}
+
+/// Resolves `/dns…` addresses by the system's settings. A machine without any still starts; names then fail one by one.
+fn with_names<T>(inner: T) -> Result<dns::tokio::Transport<T>, StartError> {
+    // The constructor keeps what it is given even when it fails, so a probe goes first.
+    match dns::tokio::Transport::system(()) {
+        Ok(_) => {
+            dns::tokio::Transport::system(inner).map_err(|error| StartError::Transport(error.to_string()))
+        }
+        Err(error) => {
+            tracing::warn!(%error, "no DNS settings on this system; only numeric addresses can be dialled");
+            let (config, options) = (dns::ResolverConfig::default(), dns::ResolverOpts::default());
+            Ok(dns::tokio::Transport::custom(inner, config, options))
+        }
+    }
+}
+
+/// Whether a transport takes the address, once its names are resolved.
+pub(crate) fn can_be_dialled(address: &Multiaddr) -> bool {
+    Transport::of(address) != Transport::Other
+        || address.iter().any(|part| matches!(part, Protocol::Dnsaddr(_)))
+}
+
+/// Fails when another program listens on the TCP port. libp2p shares its ports (SO_REUSEPORT), so that two peers by
+/// mistake started with the same settings would each get every other connection.
+pub(crate) fn check_port(address: &Multiaddr) -> io::Result<()> {
+    let mut parts = address.iter();
+    let ip: IpAddr = match parts.next() {
+        Some(Protocol::Ip4(ip)) => ip.into(),
+        Some(Protocol::Ip6(ip)) => ip.into(),
+        _ => return Ok(()),
+    };
+    match parts.next() {
+        Some(Protocol::Tcp(port)) if port != 0 => TcpListener::bind((ip, port)).map(drop),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,288 @@
+//! Peers with an in-memory ledger and a library in a temporary folder.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    future::Future,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use antiphon_p2p::{
+    AudioFile, AudioRefusal, AudioSource, Config, Event, Fetch, FetchError, FetchProgress, Fetched,
+    LedgerSource, Multiaddr, Network, PeerId, Registrar, Services, SourceError, Timeouts, outboard,
+};
+use antiphon_proto::{
+    ContentHash, NetworkId,
+    wire::{
+        Accepted, AudioMode, AudioRequest, Batch, LedgerInfo, RegisterReply, RegisterRequest, register_reply,
+    },
+};
+use futures::future::BoxFuture;
+use prometheus_client::registry::Registry;
+use tempfile::TempDir;
+use tokio::sync::{mpsc, watch};
+
+pub(crate) const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
+pub(crate) const TCP: &str = "/ip4/127.0.0.1/tcp/0";
+/// Far beyond what anything here takes; a hang becomes a failure.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The ledger.
+#[derive(Debug)]
+pub(crate) struct MemoryLedger {
+    genesis: Vec<u8>,
+    batches: Mutex<Vec<Batch>>,
+    size: watch::Sender<u64>,
+}
+
+impl MemoryLedger {
+    pub(crate) fn new(genesis: &[u8]) -> Self {
+        Self { genesis: genesis.to_vec(), batches: Mutex::default(), size: watch::channel(0).0 }
+    }
+
+    pub(crate) fn network(&self) -> NetworkId {
+        NetworkId(*blake3::hash(&self.genesis).as_bytes())
+    }
+
+    /// Adds a batch of so many blocks.
+    pub(crate) fn push(&self, blocks: u64, block_bytes: usize) -> Batch {
+        let first = *self.size.borrow();
+        let block = |index: u64| {
+            let mut bytes = vec![0xb1; block_bytes.max(8)];
+            bytes[..8].copy_from_slice(&index.to_le_bytes());
+            bytes
+        };
+        let batch = Batch { first, blocks: (first..first + blocks).map(block).collect(), seal: vec![5; 100] };
+        self.batches.lock().unwrap().push(batch.clone());
+        self.size.send_replace(first + blocks);
+        batch
+    }
+
+    pub(crate) fn batches(&self) -> Vec<Batch> {
+        self.batches.lock().unwrap().clone()
+    }
+}
+
+impl LedgerSource for MemoryLedger {
+    fn info(&self) -> LedgerInfo {
+        LedgerInfo { genesis: self.genesis.clone(), size: *self.size.borrow(), seal: vec![5; 100] }
+    }
+
+    fn batch_from(&self, first: u64) -> Result<Option<Batch>, SourceError> {
+        let batches = self.batches.lock().unwrap();
+        match batches.binary_search_by_key(&first, |batch| batch.first) {
+            Ok(position) => Ok(Some(batches[position].clone())),
+            Err(_) if first == *self.size.borrow() => Ok(None),
+            Err(_) => Err(SourceError::NotFound(first)),
+        }
+    }
+
+    fn watch(&self) -> watch::Receiver<u64> {
+        self.size.subscribe()
+    }
+}
+
+/// Accepts everything, and remembers it.
+#[derive(Debug, Default)]
+pub(crate) struct Notary {
+    pub(crate) seen: Arc<Mutex<Vec<(PeerId, RegisterRequest)>>>,
+}
+
+impl Registrar for Notary {
+    fn register(&self, from: PeerId, request: RegisterRequest) -> BoxFuture<'static, RegisterReply> {
+        let seen = self.seen.clone();
+        Box::pin(async move {
+            let mut seen = seen.lock().unwrap();
+            seen.push((from, request));
+            let accepted = Accepted { index: seen.len() as u64, height: 7 };
+            RegisterReply { body: Some(register_reply::Body::Accepted(accepted)) }
+        })
+    }
+}
+
+/// The files.
+#[derive(Debug)]
+pub(crate) struct Library {
+    folder: TempDir,
+    files: Mutex<HashMap<ContentHash, (PathBuf, u64)>>,
+    pub(crate) requests: Mutex<Vec<AudioRequest>>,
+    pub(crate) failed: Mutex<Vec<ContentHash>>,
+}
+
+impl Library {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self { folder, files: Mutex::default(), requests: Mutex::default(), failed: Mutex::default() }
+    }
+
+    /// Puts a file in.
+    pub(crate) fn add(&self, bytes: &[u8]) -> ContentHash {
+        let content = ContentHash::of(bytes);
+        let path = self.folder.path().join(content.to_string());
+        std::fs::write(&path, bytes).unwrap();
+        let made = outboard::create_file(&path, &with_obao(&path)).unwrap();
+        assert_eq!(made, (content, bytes.len() as u64));
+        self.files.lock().unwrap().insert(content, (path, bytes.len() as u64));
+        content
+    }
+
+    pub(crate) fn path(&self, content: &ContentHash) -> PathBuf {
+        self.files.lock().unwrap()[content].0.clone()
+    }
+
+    /// Bytes of all ranges that were asked for.
+    pub(crate) fn asked_bytes(&self) -> u64 {
+        let requests = self.requests.lock().unwrap();
+        requests.iter().flat_map(|request| &request.ranges).map(|range| range.end - range.start).sum()
+    }
+}
+
+fn with_obao(path: &Path) -> PathBuf {
+    path.with_extension("obao")
+}
+
+impl AudioSource for Library {
+    fn open(&self, _: PeerId, request: &AudioRequest) -> Result<AudioFile, AudioRefusal> {
+        self.requests.lock().unwrap().push(request.clone());
+        let content = request.content().unwrap();
+        if self.failed.lock().unwrap().contains(&content) {
+            return Err(AudioRefusal::Gone);
+        }
+        let (path, size) = self.files.lock().unwrap().get(&content).cloned().ok_or(AudioRefusal::NotFound)?;
+        let data = File::open(&path).map_err(|_| AudioRefusal::Gone)?;
+        let outboard = (size > 16_384).then(|| File::open(with_obao(&path)).unwrap());
+        Ok(AudioFile { size, data, outboard })
+    }
+
+    fn failed(&self, content: ContentHash) {
+        self.failed.lock().unwrap().push(content);
+    }
+}
+
+/// A peer and what it serves.
+pub(crate) struct Peer {
+    pub(crate) network: Network,
+    pub(crate) events: mpsc::Receiver<Event>,
+    pub(crate) ledger: Arc<MemoryLedger>,
+    pub(crate) notary: Arc<Notary>,
+    pub(crate) library: Arc<Library>,
+    pub(crate) registry: Registry,
+}
+
+/// Deadlines that are soon over where a test waits for them, and far away elsewhere.
+pub(crate) fn config(listen: &[&str]) -> Config {
+    Config {
+        listen: listen.iter().map(|address| address.parse().unwrap()).collect(),
+        timeouts: Timeouts { request: Duration::from_secs(20), ..Timeouts::default() },
+        ..Config::default()
+    }
+}
+
+pub(crate) async fn peer(listen: &[&str]) -> Peer {
+    start(config(listen), rand::random()).await
+}
+
+pub(crate) async fn start(config: Config, seed: [u8; 32]) -> Peer {
+    try_start(config, seed).await.unwrap()
+}
+
+pub(crate) async fn try_start(config: Config, seed: [u8; 32]) -> Result<Peer, antiphon_p2p::StartError> {
+    let ledger = Arc::new(MemoryLedger::new(b"a genesis document"));
+    let notary = Arc::new(Notary::default());
+    let library = Arc::new(Library::new());
+    let services = Services { ledger: ledger.clone(), registrar: notary.clone(), audio: library.clone() };
+    let mut registry = Registry::default();
+    let (network, events) = Network::start(config, &seed, services, &mut registry).await?;
+    Ok(Peer { network, events, ledger, notary, library, registry })
+}
+
+impl Peer {
+    pub(crate) fn id(&self) -> PeerId {
+        self.network.local_peer_id()
+    }
+
+    pub(crate) async fn address(&self) -> Multiaddr {
+        self.network.listen_addrs().await[0].clone()
+    }
+
+    /// Connects to another peer.
+    pub(crate) async fn join(&self, other: &Self) -> PeerId {
+        let connected = self.network.connect(other.address().await).await.unwrap();
+        assert_eq!(connected, other.id());
+        connected
+    }
+
+    /// Waits for an event that fits, and skips the others.
+    pub(crate) async fn event<T>(&mut self, mut fits: impl FnMut(&Event) -> Option<T>) -> T {
+        within(async {
+            loop {
+                let event = self.events.recv().await.expect("the network has ended");
+                if let Some(found) = fits(&event) {
+                    return found;
+                }
+            }
+        })
+        .await
+    }
+
+    pub(crate) async fn banned(&mut self, who: PeerId) {
+        self.event(|event| matches!(event, Event::Banned { peer, .. } if *peer == who).then_some(())).await;
+    }
+
+    pub(crate) fn metrics(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        text
+    }
+
+    pub(crate) async fn fetch(&self, from: PeerId, wanted: &Wanted) -> Result<Fetched, FetchError> {
+        within(self.network.fetch(from, wanted.fetch.clone(), wanted.progress.clone())).await
+    }
+}
+
+/// A download in a folder of its own.
+pub(crate) struct Wanted {
+    pub(crate) folder: TempDir,
+    pub(crate) fetch: Fetch,
+    pub(crate) progress: watch::Sender<FetchProgress>,
+}
+
+impl Wanted {
+    pub(crate) fn new(content: ContentHash, size: u64) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let part = folder.path().join("song.part");
+        let fetch = Fetch { content, size, mode: AudioMode::Bulk, access_token: Vec::new(), part };
+        Self { folder, fetch, progress: watch::channel(FetchProgress::default()).0 }
+    }
+
+    /// Moves the download to its place and reads it.
+    pub(crate) fn finish(&self, fetched: Fetched) -> Vec<u8> {
+        let dest = self.folder.path().join("song");
+        fetched.finish(&dest, None).unwrap();
+        std::fs::read(dest).unwrap()
+    }
+}
+
+/// Bytes that differ from one size to another.
+pub(crate) fn sample(size: u64) -> Vec<u8> {
+    let mut bytes = vec![0; usize::try_from(size).unwrap()];
+    blake3::Hasher::new().update(&size.to_le_bytes()).finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+/// Fails instead of hanging.
+pub(crate) async fn within<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, work).await.expect("this takes too long")
+}
+
+/// Asks again and again until the answer is yes.
+pub(crate) async fn eventually<F: Future<Output = bool>>(mut holds: impl FnMut() -> F) {
+    within(async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}

@@ -1,0 +1,17 @@
+//! Peers against peers, over real sockets on loopback.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail as tests do"
+)]
+
+mod audio;
+mod connections;
+mod evil;
+mod harness;
+mod ledger;
+mod raw;
+mod register;
+mod transfers;
