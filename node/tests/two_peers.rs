@@ -221,13 +221,17 @@ fn networks_are_not_mixed() {
     assert_ne!(first.ready["network"], second.ready["network"]);
     let id = first.ready["network"].as_str().unwrap().to_owned();
     second.stop();
+    // Naming a peer of another network is told at once, to who orders a network of its own too.
+    let refused = second_machine.run(&["up", "--http", "127.0.0.1:0", "--peer-vps", &first.address("quic")]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("another --data-dir"));
     let refused = second_machine.run(&["scan", "--network", &id, second_machine.music().to_str().unwrap()]);
     assert_eq!(refused.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("another --data-dir"));
     let third_machine = Machine::new();
     let other = "ab".repeat(32);
     let refused = third_machine.run(&["get", "x", "--network", &other, "--peer-vps", &first.address("quic")]);
-    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(refused.status.code(), Some(2));
     assert!(
         String::from_utf8_lossy(&refused.stderr).contains(&id),
         "{}",

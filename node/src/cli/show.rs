@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     failure::{Failure, Kind},
-    library::scan::Report,
+    library::scan::{NOT_AUDIO_NAME, Report},
     ops::{self, MatchReport, Status},
     peer::{get::GetReport, select::name},
 };
@@ -82,6 +82,8 @@ pub(super) fn scan(report: &Value, output: &Output) -> anyhow::Result<()> {
         output.value(report)?;
     } else {
         for (name, list) in [("skipped", &read.skipped), ("failed", &read.failed)] {
+            // Covers and playlists are everywhere; --json has them.
+            let list: Vec<_> = list.iter().filter(|listed| listed.reason != NOT_AUDIO_NAME).collect();
             for listed in list.iter().take(NAMED) {
                 output.line(&format!("{name}: {}: {}", listed.path, listed.reason))?;
             }

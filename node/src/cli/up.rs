@@ -18,7 +18,7 @@ use crate::{
     library::{scan::Targets, watch},
     ops::Running,
     peer::{Peer, Reach},
-    system::{datadir::DataDir, sample},
+    system::{clock, datadir::DataDir, sample},
 };
 
 /// A scan that takes long says how far it is, this often.
@@ -39,8 +39,11 @@ pub(super) async fn run(common: &Common, up: Up, output: &Output) -> anyhow::Res
     if root.is_dir() && Client::connect(&DataDir::open(&root)?.control_socket()).await?.is_some() {
         bail!("a peer is running on {} already; see `antiphon status`", root.display());
     }
+    if clock::now_ms() < clock::PLAUSIBLE_MS {
+        tracing::warn!("the clock is not set; what is registered now carries a wrong time");
+    }
     let listener = http::bind(settings.http.addr).await?;
-    let mut peer = match Peer::open(root, &settings, Reach::Serve, cancel.clone(), output.notes()).await {
+    let peer = match Peer::open(root, &settings, Reach::Serve, cancel.clone(), output.notes()).await {
         Ok(peer) => peer,
         // Told to stop before it was whole: that is no failure.
         Err(_) if cancel.is_cancelled() => return Ok(()),
@@ -53,7 +56,7 @@ pub(super) async fn run(common: &Common, up: Up, output: &Output) -> anyhow::Res
     let socket = Socket::bind(socket_path.clone())
         .with_context(|| format!("cannot make the control socket {}", socket_path.display()))?;
     if settings.library.watch {
-        peer.spawn(watch::run(peer.library.clone(), folders.clone(), cancel.clone()));
+        peer.spawn(watch::run(peer.library.clone()));
     }
     let peer = Arc::new(peer);
     let mut serving = tokio::task::JoinSet::new();
@@ -64,10 +67,7 @@ pub(super) async fn run(common: &Common, up: Up, output: &Output) -> anyhow::Res
     cancel.cancelled().await;
     peer.library.stop();
     serving.shutdown().await;
-    match Arc::try_unwrap(peer) {
-        Ok(peer) => peer.close().await,
-        Err(_) => tracing::warn!("a task did not end; the ledger is closed without it"),
-    }
+    peer.close().await;
     Ok(())
 }
 

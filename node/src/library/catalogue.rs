@@ -511,7 +511,7 @@ mod tests {
             State::Known { content: content.0, index: 12 }
         );
         assert_eq!(catalogue.pending(&content).unwrap(), None);
-        assert_eq!(catalogue.paths_of(&content, 9).unwrap(), [path.clone()]);
+        assert_eq!(catalogue.paths_of(&content, 9).unwrap(), std::slice::from_ref(&path));
         catalogue
             .apply(&[Change::Put(path.clone(), record(State::Skipped { reason: "x".repeat(9_000) }))])
             .unwrap();

@@ -49,6 +49,7 @@ pub struct Library {
     /// One scan at a time: two would read the same files twice.
     scanning: Mutex<()>,
     progress: channel::Sender<Progress>,
+    folders_added: channel::Sender<()>,
 }
 
 /// What a library is made of.
@@ -96,6 +97,7 @@ impl Library {
             stop,
             scanning: Mutex::new(()),
             progress: channel::Sender::new(Progress::default()),
+            folders_added: channel::Sender::new(()),
         }
     }
 
@@ -126,10 +128,17 @@ impl Library {
     /// When the catalogue cannot be written.
     pub fn remember(&self, folders: &[PathBuf]) -> Result<(), CatalogueError> {
         let known = self.catalogue.folders()?;
-        folders
-            .iter()
-            .filter(|folder| !known.contains(*folder))
-            .try_for_each(|folder| self.catalogue.add_folder(folder))
+        for folder in folders.iter().filter(|folder| !known.contains(*folder)) {
+            self.catalogue.add_folder(folder)?;
+            self.folders_added.send_replace(());
+        }
+        Ok(())
+    }
+
+    /// Changes when a folder was added.
+    #[must_use]
+    pub fn folders_added(&self) -> channel::Receiver<()> {
+        self.folders_added.subscribe()
     }
 
     /// Folders that were remembered.

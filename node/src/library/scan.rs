@@ -42,6 +42,9 @@ const LISTED: usize = 10_000;
 /// Catalogue records looked at in one step when searching for deleted files.
 const PAGE: usize = 512;
 
+/// Reason for files that were not opened.
+pub const NOT_AUDIO_NAME: &str = "not audio by its name";
+
 /// What a scan found. This is the JSON of `antiphon scan --json`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
@@ -328,7 +331,7 @@ impl Collector<'_> {
     fn step(&mut self, step: Step) {
         self.report.files += 1;
         match step {
-            Step::NotAudio(path) => self.list(false, &path, "not audio by its name"),
+            Step::NotAudio(path) => self.list(false, &path, NOT_AUDIO_NAME),
             Step::Failed(path, reason) => self.list(true, &path, &reason),
             Step::Examined(path, stamp, outcome) => self.examined(path, stamp, outcome),
         }

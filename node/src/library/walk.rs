@@ -63,8 +63,9 @@ fn wanted(entry: &DirEntry) -> bool {
         return true;
     }
     let name = entry.file_name().as_bytes();
-    let unfinished = name.ends_with(b".part") || name.ends_with(b".part.obao");
-    !name.starts_with(b".") && !(unfinished && entry.file_type().is_file())
+    let unfinished =
+        entry.file_type().is_file() && (name.ends_with(b".part") || name.ends_with(b".part.obao"));
+    !name.starts_with(b".") && !unfinished
 }
 
 fn look(entry: &DirEntry) -> Found {

@@ -15,7 +15,6 @@ use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until},
 };
-use tokio_util::sync::CancellationToken;
 
 use super::{Library, scan::Targets};
 
@@ -36,11 +35,30 @@ enum Seen {
     Everywhere,
 }
 
-/// Follows changes in `folders` until cancelled.
-pub async fn run(library: Arc<Library>, folders: Vec<PathBuf>, cancel: CancellationToken) {
+/// Follows changes in the library's folders for as long as it is polled; folders that are added are followed too.
+pub async fn run(library: Arc<Library>) {
+    let mut added = library.folders_added();
+    loop {
+        added.borrow_and_update();
+        match library.folders() {
+            Ok(folders) => {
+                tokio::select! {
+                    () = follow(&library, &folders) => {}
+                    changed = added.changed() => if changed.is_err() { return },
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "the music folders are not known; they are not watched");
+                return;
+            }
+        }
+    }
+}
+
+async fn follow(library: &Library, folders: &[PathBuf]) {
     let (send, mut events) = mpsc::channel(EVENTS);
     let lost = Arc::new(AtomicBool::new(false));
-    let watcher = start(&folders, send, lost.clone());
+    let watcher = start(folders, send, lost.clone());
     let watching = match &watcher {
         Ok(_) => true,
         Err(error) => {
@@ -54,7 +72,6 @@ pub async fn run(library: Arc<Library>, folders: Vec<PathBuf>, cancel: Cancellat
     loop {
         let wake = pending.due().unwrap_or(rescan);
         tokio::select! {
-            () = cancel.cancelled() => return,
             Some(seen) = events.recv() => {
                 pending.add(seen);
                 if lost.swap(false, Ordering::Relaxed) {
@@ -62,7 +79,7 @@ pub async fn run(library: Arc<Library>, folders: Vec<PathBuf>, cancel: Cancellat
                 }
             }
             () = sleep_until(wake), if pending.due().is_some() || !watching => {
-                let targets = if pending.due().is_some() { pending.take(&folders) } else { everything(&folders) };
+                let targets = if pending.due().is_some() { pending.take(folders) } else { everything(folders) };
                 rescan = Instant::now() + WITHOUT_WATCHER;
                 match library.scan(targets).await {
                     Ok(report) => tracing::info!(

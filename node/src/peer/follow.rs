@@ -11,7 +11,10 @@ use antiphon_proto::{
 use anyhow::{Context, bail};
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::watch;
+
 use tokio_util::sync::CancellationToken;
+
+use crate::failure::{Failure, Kind};
 
 /// First and longest pause between attempts.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
@@ -21,7 +24,7 @@ const WORTH_IT: Duration = Duration::from_secs(10);
 /// Finds out from a peer which network this is.
 ///
 /// # Errors
-/// When the peer cannot be reached, has no ledger, or is of another network than `insist`.
+/// When the peer cannot be reached or has no ledger; a [`Failure`] when it is of another network than `insist`.
 pub async fn introduce(
     network: &Network,
     address: &Multiaddr,
@@ -41,10 +44,11 @@ pub async fn introduce(
     if let Some(wanted) = insist
         && wanted != id
     {
-        bail!(
+        let message = format!(
             "{address} is of network {id}, but this data directory (or --network) says {wanted}; \
              use another --data-dir for another network"
         );
+        return Err(Failure::new(Kind::Usage, message).into());
     }
     Ok((peer, genesis))
 }

@@ -112,9 +112,9 @@ impl Peer {
             artist: selected.song.artist.clone(),
             ..GetReport::default()
         };
-        let got = match self.from_library(&request.folder, &selected.song, &choices).await? {
+        let got = match self.copy_own(&request.folder, &selected.song, &choices).await? {
             Some(got) => got,
-            None => self.from_peers(&request.folder, &selected.song, &choices, progress).await?,
+            None => self.fetch_any(&request.folder, &selected.song, &choices, progress).await?,
         };
         let choice = &choices[got.choice];
         report.content = choice.content.to_string();
@@ -158,12 +158,7 @@ impl Peer {
         if choices.is_empty() { Err(Failure::new(Kind::NotFound, message).into()) } else { Ok(choices) }
     }
 
-    async fn from_library(
-        &self,
-        folder: &Path,
-        song: &Song,
-        choices: &[Choice],
-    ) -> anyhow::Result<Option<Got>> {
+    async fn copy_own(&self, folder: &Path, song: &Song, choices: &[Choice]) -> anyhow::Result<Option<Got>> {
         for (number, choice) in choices.iter().enumerate() {
             let Located::Here { path, .. } = self.library.locate(&choice.content)? else { continue };
             let Some(destination) = destination(folder, song, choice)? else { continue };
@@ -179,7 +174,7 @@ impl Peer {
         Ok(None)
     }
 
-    async fn from_peers(
+    async fn fetch_any(
         &self,
         folder: &Path,
         song: &Song,
@@ -221,15 +216,16 @@ impl Peer {
             }
         }
         let title = &song.title;
-        let message = if troubles.is_empty() {
-            format!("no connected peer serves {title:?} right now; try again when its holder is online")
-        } else {
-            format!(
-                "{title:?} could not be got; what arrived is kept and the next try goes on there: {}",
-                troubles.join("; ")
-            )
-        };
-        Err(Failure::new(Kind::NotFound, message).into())
+        if troubles.is_empty() {
+            let message =
+                format!("no connected peer serves {title:?} right now; try again when its holder is online");
+            return Err(Failure::new(Kind::NotFound, message).into());
+        }
+        let message = format!(
+            "{title:?} could not be got; what arrived is kept and the next try goes on there: {}",
+            troubles.join("; ")
+        );
+        Err(Failure::new(Kind::Failed, message).into())
     }
 
     async fn fetch(

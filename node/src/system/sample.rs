@@ -106,7 +106,7 @@ fn voice(notes: &[u8], at: u64, note_samples: u64) -> i32 {
     let fall = note_samples - within;
     let envelope = i64::try_from(attack * fall / note_samples).unwrap_or(0);
     let phase =
-        |partial: u64| u32::try_from((at * phase_step(semitone) * partial >> 12) & 0xffff).unwrap_or(0);
+        |partial: u64| u32::try_from(((at * phase_step(semitone) * partial) >> 12) & 0xffff).unwrap_or(0);
     let tone = i64::from(sine(phase(1))) * 6 + i64::from(sine(phase(2))) * 3 + i64::from(sine(phase(3)));
     i32::try_from(tone * envelope / 220 / 32).unwrap_or(0)
 }

@@ -1,0 +1,460 @@
+//! Opening a peer: keys, network, ledger, library, in this order.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use antiphon_ledger::{
+    Ledger, OpenError, Options, Stage,
+    sequencer::{Sequencer, Solo},
+};
+use antiphon_p2p::{Event, Network, Services};
+use antiphon_proto::{NetworkId, wire::Genesis};
+use anyhow::{Context, bail};
+use libp2p::{Multiaddr, PeerId};
+use prometheus_client::registry::Registry;
+use rand::TryRng;
+use tokio::{sync::watch, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Peer, Reach,
+    follow::{self, Follower},
+    orders::{Local, Offline, Orders, Remote},
+    services::Desk,
+    state::NetworkState,
+};
+use crate::{
+    config::Config,
+    failure::{Failure, Kind},
+    library::{Library, Parts, catalogue::Catalogue, describe::Registrant},
+    rule::Rule,
+    system::{
+        clock,
+        datadir::{DataDir, Lock},
+        keyfile,
+    },
+};
+
+/// First port that is tried on a new data directory.
+const FIRST_PORT: u16 = 7_710;
+/// Pause between attempts to join a network for the first time.
+const JOIN_PAUSE: Duration = Duration::from_secs(2);
+/// How long a start waits to hear that a named peer is of another network.
+const ASK_WITHIN: Duration = Duration::from_secs(3);
+/// Waiting registrations are handed in again this often.
+const RETRY_EVERY: Duration = Duration::from_secs(30);
+
+/// The sequencer, if it is here, and where registrations go.
+type Ordering = (Option<Arc<Solo>>, Arc<dyn Orders>);
+
+/// What [`Peer::open`] works with until the peer is whole.
+pub(super) struct Opening<'c> {
+    data: DataDir,
+    config: &'c Config,
+    reach: Reach,
+    state: NetworkState,
+    insist: Option<NetworkId>,
+    addresses: VecDeque<Multiaddr>,
+    registry: Registry,
+    desk: Arc<Desk>,
+    cancel: CancellationToken,
+}
+
+fn insist(config: &Config, state: &NetworkState) -> anyhow::Result<Option<NetworkId>> {
+    let parse = |text: &String| {
+        text.parse::<NetworkId>().map_err(|e| Failure::new(Kind::Usage, format!("--network: {e}")))
+    };
+    let wanted = config.network.id.as_ref().map(parse).transpose()?;
+    let pinned = state.network.as_ref().map(parse).transpose()?;
+    match (wanted, pinned) {
+        (Some(wanted), Some(pinned)) if wanted != pinned => bail!(Failure::new(
+            Kind::Usage,
+            format!("this data directory belongs to network {pinned}, not {wanted}; use another --data-dir")
+        )),
+        (wanted, pinned) => Ok(wanted.or(pinned)),
+    }
+}
+
+fn addresses(config: &Config, state: &NetworkState) -> anyhow::Result<VecDeque<Multiaddr>> {
+    let mut addresses = VecDeque::new();
+    for text in &config.network.peer_vps {
+        let address: Multiaddr = text.parse().map_err(|error| {
+            Failure::new(
+                Kind::Usage,
+                format!("--peer-vps {text}: {error}; an example: /ip4/192.0.2.1/udp/7710/quic-v1"),
+            )
+        })?;
+        addresses.push_back(address);
+    }
+    // What answered before comes after what was asked for now.
+    addresses.extend(state.peers.iter().filter_map(|text| text.parse::<Multiaddr>().ok()));
+    let mut seen = Vec::new();
+    addresses.retain(|address| {
+        let new = !seen.contains(address);
+        seen.push(address.clone());
+        new
+    });
+    Ok(addresses)
+}
+
+impl<'c> Opening<'c> {
+    pub(super) fn new(
+        data: DataDir,
+        config: &'c Config,
+        reach: Reach,
+        cancel: CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let state = NetworkState::load(&data.network_state())?;
+        Ok(Self {
+            insist: insist(config, &state)?,
+            addresses: addresses(config, &state)?,
+            data,
+            config,
+            reach,
+            state,
+            registry: Registry::default(),
+            desk: Arc::new(Desk::default()),
+            cancel,
+        })
+    }
+
+    pub(super) async fn run(
+        mut self,
+        lock: Lock,
+        report: Arc<dyn Fn(&str) + Send + Sync>,
+    ) -> anyhow::Result<Peer> {
+        let wallet = keyfile::load_or_create(&self.data.key("wallet"))?;
+        let node_key = keyfile::load_or_create(&self.data.key("node"))?;
+        let wants_network = match self.reach {
+            Reach::ReadOnly | Reach::Local => false,
+            Reach::Dial => !self.addresses.is_empty(),
+            Reach::Serve => true,
+        };
+        let network = if wants_network { Some(self.network(&node_key.seed()).await?) } else { None };
+        let ledger = match self.ledger(None, report.clone()).await? {
+            Some(ledger) => {
+                self.check_asked(network.as_ref(), ledger.network()).await?;
+                ledger
+            }
+            None => {
+                let genesis = self.genesis(network.as_ref(), &*report).await?;
+                self.ledger(Some(genesis), report.clone()).await?.context("the new ledger is not there")?
+            }
+        };
+        self.pin(&ledger)?;
+
+        let (upstream_in, upstream) = watch::channel(None);
+        let (solo, orders) = self.orders(&ledger, network.as_ref(), &upstream)?;
+        let stamp_bits = ledger.genesis().stamp_bits;
+        let registrant = Registrant {
+            artist_names: self.config.library.artist_names.iter().map(|name| name.to_lowercase()).collect(),
+            network: ledger.network(),
+            stamp_bits,
+            wallet,
+        };
+        let public = registrant.wallet.public();
+        let analyzer = self.config.library.analyzer();
+        let library = Arc::new(Library::new(Parts {
+            catalogue: Arc::new(Catalogue::open(&self.data.catalogue())?),
+            outboards: self.data.outboards(),
+            analyzer: analyzer.clone(),
+            ledger: ledger.clone(),
+            registrant,
+            orders: orders.clone(),
+            workers: self.config.library.workers,
+        }));
+        self.desk.open(ledger.clone(), library.clone(), orders);
+        let peer = Peer {
+            data: self.data.clone(),
+            ledger,
+            library,
+            network,
+            upstream,
+            registry: self.registry,
+            analyzer,
+            wallet: public,
+            sequencer: solo.is_some(),
+            cancel: self.cancel,
+            tasks: Mutex::new(JoinSet::new()),
+            solo,
+            _lock: lock,
+        };
+        if let Some(network) = peer.network.clone() {
+            follow(&peer, network, upstream_in, self.addresses, self.state);
+        }
+        Ok(peer)
+    }
+
+    /// Starts the network. The port is the same on every start.
+    async fn network(&mut self, node_seed: &[u8; 32]) -> anyhow::Result<Network> {
+        let mut nonce = [0; 8];
+        rand::rngs::SysRng.try_fill_bytes(&mut nonce).context("the system gives no randomness")?;
+        let listen = if self.reach == Reach::Serve { self.listen()? } else { Vec::new() };
+        let config = antiphon_p2p::Config {
+            listen,
+            agent: format!("antiphon/{}", env!("CARGO_PKG_VERSION")),
+            boot_nonce: u64::from_le_bytes(nonce),
+            ..antiphon_p2p::Config::default()
+        };
+        let services =
+            Services { ledger: self.desk.clone(), registrar: self.desk.clone(), audio: self.desk.clone() };
+        let (network, mut events) = Network::start(config, node_seed, services, &mut self.registry)
+            .await
+            .context("cannot start the network; is another peer using the same --listen address?")?;
+        let cancel = self.cancel.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    () = cancel.cancelled() => return,
+                    event = events.recv() => match event {
+                        Some(Event::Banned { peer, duration }) => tracing::warn!(%peer, ?duration, "banned"),
+                        Some(event) => tracing::debug!(?event, "network"),
+                        None => return,
+                    },
+                }
+            }
+        });
+        Ok(network)
+    }
+
+    fn listen(&mut self) -> anyhow::Result<Vec<Multiaddr>> {
+        if !self.config.network.listen.is_empty() {
+            return self.config.network.listen.iter().map(|text| parse_listen(text)).collect();
+        }
+        let port = match self.state.port {
+            Some(port) => port,
+            None => {
+                let port = free_port()?;
+                self.state.port = Some(port);
+                self.state.save(&self.data.network_state())?;
+                port
+            }
+        };
+        let mut listen = Vec::new();
+        for ip in ["/ip4/0.0.0.0", "/ip6/::"] {
+            if ip.starts_with("/ip6") && !std::path::Path::new("/proc/net/if_inet6").exists() {
+                continue;
+            }
+            listen.push(parse_listen(&format!("{ip}/udp/{port}/quic-v1"))?);
+            listen.push(parse_listen(&format!("{ip}/tcp/{port}"))?);
+        }
+        Ok(listen)
+    }
+
+    /// The genesis document to create the ledger with.
+    async fn genesis(
+        &mut self,
+        network: Option<&Network>,
+        report: &(dyn Fn(&str) + Send + Sync),
+    ) -> anyhow::Result<Genesis> {
+        if let Some(network) = network
+            && !self.addresses.is_empty()
+        {
+            return self.join(network, report).await;
+        }
+        if let Some(id) = self.insist {
+            bail!(
+                "the ledger of network {id} is not in {}; name a peer of that network with --peer-vps, or leave --network out \
+                 and remove network.json to start a network of your own",
+                self.data.root().display()
+            );
+        }
+        let member = keyfile::load_or_create(&self.data.key("member"))?;
+        let mut salt = [0; 16];
+        rand::rngs::SysRng.try_fill_bytes(&mut salt).context("the system gives no randomness")?;
+        let genesis = Genesis::new("", clock::now_ms().max(1), salt, &[member.public()]);
+        report(&format!("starting a network of one's own: {}", genesis.network_id()));
+        Ok(genesis)
+    }
+
+    /// Whoever names a peer of another network than this directory's should hear it now, not in a log. A peer that
+    /// does not answer at once is tried again later.
+    async fn check_asked(&self, network: Option<&Network>, id: NetworkId) -> anyhow::Result<()> {
+        let Some(network) = network else { return Ok(()) };
+        for address in self.addresses.iter().take(self.config.network.peer_vps.len()) {
+            let asked = tokio::time::timeout(ASK_WITHIN, follow::introduce(network, address, Some(id))).await;
+            if let Ok(Err(error)) = asked
+                && error.is::<Failure>()
+            {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    async fn join(
+        &self,
+        network: &Network,
+        report: &(dyn Fn(&str) + Send + Sync),
+    ) -> anyhow::Result<Genesis> {
+        loop {
+            for address in &self.addresses {
+                match follow::introduce(network, address, self.insist).await {
+                    Ok((_, genesis)) => {
+                        report(&format!("joining network {}", genesis.network_id()));
+                        return Ok(genesis);
+                    }
+                    Err(error) if error.is::<Failure>() => return Err(error),
+                    Err(error) => report(&format!("{error:#}")),
+                }
+            }
+            if self.reach != Reach::Serve {
+                bail!(
+                    "no peer of the network answers; is the address of --peer-vps right, and that peer running?"
+                );
+            }
+            report("no peer of the network answers yet; trying again");
+            tokio::select! {
+                () = self.cancel.cancelled() => bail!("stopped before a network was joined"),
+                () = tokio::time::sleep(JOIN_PAUSE) => {}
+            }
+        }
+    }
+
+    /// Opens the ledger; `None` when there is none and no genesis document to start it from.
+    async fn ledger(
+        &self,
+        genesis: Option<Genesis>,
+        report: Arc<dyn Fn(&str) + Send + Sync>,
+    ) -> anyhow::Result<Option<Ledger>> {
+        let (path, index) = (self.data.ledger(), self.data.fingerprints());
+        let opened = tokio::task::spawn_blocking(move || {
+            let rule = Rule::open(&index)
+                .map_err(|error| anyhow::anyhow!("fingerprint index {}: {error}", index.display()))?;
+            let progress: Box<dyn Fn(antiphon_ledger::Progress) + Send> =
+                Box::new(move |now| report(&stage(now)));
+            let options = Options { genesis, rule: Box::new(rule), progress: Some(progress) };
+            match Ledger::open(&path, options) {
+                Ok(ledger) => Ok(Some(ledger)),
+                Err(OpenError::NotFound { .. }) => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        });
+        opened.await?
+    }
+
+    fn pin(&mut self, ledger: &Ledger) -> anyhow::Result<()> {
+        let id = ledger.network();
+        if let Some(wanted) = self.insist.filter(|wanted| *wanted != id) {
+            bail!("the ledger in {} is of network {id}, not {wanted}", self.data.root().display());
+        }
+        if self.state.network.is_none() && self.reach != Reach::ReadOnly {
+            self.state.network = Some(id.to_string());
+            self.state.save(&self.data.network_state())?;
+        }
+        Ok(())
+    }
+
+    fn orders(
+        &self,
+        ledger: &Ledger,
+        network: Option<&Network>,
+        upstream: &watch::Receiver<Option<PeerId>>,
+    ) -> anyhow::Result<Ordering> {
+        if self.reach == Reach::ReadOnly {
+            return Ok((None, Arc::new(Offline)));
+        }
+        if let Some(member) = keyfile::load(&self.data.key("member"))?
+            && ledger.genesis().member_keys().contains(&member.public())
+        {
+            let solo = Arc::new(Solo::start(ledger.clone(), member, Arc::new(clock::now_ms))?);
+            let sequencer: Arc<dyn Sequencer> = solo.clone();
+            return Ok((Some(solo), Arc::new(Local(sequencer))));
+        }
+        Ok((
+            None,
+            match network {
+                Some(network) => Arc::new(Remote::new(network.clone(), ledger.network(), upstream.clone())),
+                None => Arc::new(Offline),
+            },
+        ))
+    }
+}
+
+fn parse_listen(text: &str) -> anyhow::Result<Multiaddr> {
+    text.parse().map_err(|error| {
+        Failure::new(
+            Kind::Usage,
+            format!("--listen {text}: {error}; an example: /ip4/0.0.0.0/udp/7710/quic-v1"),
+        )
+        .into()
+    })
+}
+
+fn stage(now: antiphon_ledger::Progress) -> String {
+    let (what, unit) = match now.stage {
+        Stage::Index => ("building the ledger's index", "bytes"),
+        Stage::Rule => ("building the fingerprint index", "blocks"),
+        Stage::Verify => ("verifying the ledger", "blocks"),
+    };
+    format!("{what}: {} of {} {unit}", now.done, now.total)
+}
+
+/// A port that is free for UDP and TCP now: the usual one, or any.
+fn free_port() -> anyhow::Result<u16> {
+    use std::net::{TcpListener, UdpSocket};
+    let free = |port: u16| {
+        let tcp = TcpListener::bind(("0.0.0.0", port)).ok()?;
+        let port = tcp.local_addr().ok()?.port();
+        UdpSocket::bind(("0.0.0.0", port)).ok().map(|_| port)
+    };
+    (FIRST_PORT..FIRST_PORT + 10)
+        .chain(std::iter::repeat_n(0, 10))
+        .find_map(free)
+        .context("no free port was found")
+}
+
+/// Follows the network and keeps registrations moving.
+fn follow(
+    peer: &Peer,
+    network: Network,
+    upstream: watch::Sender<Option<PeerId>>,
+    addresses: VecDeque<Multiaddr>,
+    mut state: NetworkState,
+) {
+    let (answered_in, mut answered) = watch::channel(None::<Multiaddr>);
+    let path = peer.data.network_state();
+    if state.network.is_none() {
+        state.network = Some(peer.ledger.network().to_string());
+    }
+    peer.spawn(async move {
+        while answered.changed().await.is_ok() {
+            let address = answered.borrow_and_update().as_ref().map(ToString::to_string);
+            if address.is_some_and(|address| state.remember(&address))
+                && let Err(error) = state.save(&path)
+            {
+                tracing::warn!(%error, "an address could not be remembered");
+            }
+        }
+    });
+    let follower = Follower {
+        network,
+        ledger: peer.ledger.clone(),
+        upstream,
+        answered: answered_in,
+        cancel: peer.cancel.clone(),
+    };
+    // Who orders the ledger has nobody to follow; the addresses are dialled all the same, so that others are reached.
+    if !peer.sequencer {
+        peer.spawn(follower.run(addresses));
+    }
+    let (library, mut connected, sequencer) = (peer.library.clone(), peer.upstream.clone(), peer.sequencer);
+    peer.spawn(async move {
+        loop {
+            if sequencer || connected.borrow_and_update().is_some() {
+                match library.retry_pending().await {
+                    Ok(0) => {}
+                    Ok(settled) => tracing::info!(settled, "waiting registrations have their answer"),
+                    Err(error) => tracing::error!(%error, "waiting registrations cannot be handed in"),
+                }
+            }
+            tokio::select! {
+                changed = connected.changed(), if !sequencer => if changed.is_err() { return },
+                () = tokio::time::sleep(RETRY_EVERY) => {}
+            }
+        }
+    });
+}
