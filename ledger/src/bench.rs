@@ -18,12 +18,17 @@ pub struct RawSong {
     pub song_id: SongId,
 }
 
-/// Stores a batch and indexes it without looking at it: no rule, no hash, no seal. The result is not a ledger that
-/// can be opened again; it measures what the store alone costs.
+/// Stores a batch and indexes it without looking at it: no rule, no hash, no check of the seal. The
+/// result may not be a ledger that can be opened again; it measures what the store alone costs.
 ///
 /// # Errors
 /// As [`Ledger::append`].
-pub fn append_raw(ledger: &Ledger, blocks: &[Vec<u8>], songs: &[RawSong]) -> Result<(), AppendError> {
+pub fn append_raw(
+    ledger: &Ledger,
+    blocks: &[Vec<u8>],
+    songs: &[RawSong],
+    seal: &[u8],
+) -> Result<(), AppendError> {
     let inner = &*ledger.0;
     let mut writer = inner.writer();
     let mut tip = inner.store.tip();
@@ -38,8 +43,7 @@ pub fn append_raw(ledger: &Ledger, blocks: &[Vec<u8>], songs: &[RawSong]) -> Res
         tip.add(bytes.len() as u64, true);
     }
     tip.position.size = first.saturating_add(blocks.len() as u64);
-    // As long as a checkpoint.
-    let tip = Tip { seal: vec![b'x'; 300], ..tip };
+    let tip = Tip { seal: seal.to_vec(), ..tip };
     inner.store.commit(&mut writer.tail, NewBatch { first, blocks, entries: &entries, tip })?;
     drop(writer);
     ledger.maintain();

@@ -40,6 +40,13 @@ fn child() {
     };
     assert!(matches!(failed, AppendError::File(_)), "{failed}");
     assert_eq!(ledger.size(), number);
+    // Nothing of the failed batch is left.
+    let segment = std::fs::read_dir(Path::new(&dir).join("segments")).unwrap().next().unwrap().unwrap();
+    let batches = common::batches(&ledger);
+    let stored = |batch: &antiphon_ledger::SealedBatch| {
+        batch.blocks.iter().map(|block| block.len() + 16).sum::<usize>() + batch.seal.len() + 16
+    };
+    assert_eq!(segment.metadata().unwrap().len(), 64 + batches.iter().map(stored).sum::<usize>() as u64);
     // What was half written is gone again, so a smaller batch may fit, and what is there can be read.
     ledger.append(&batch(5_000, 1)).unwrap();
     assert!(matches!(ledger.append(&batch(6_000, 64)), Err(AppendError::File(_))));

@@ -88,7 +88,7 @@ fn act() -> impl Strategy<Value = Act> {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        6 => proptest::collection::vec(act(), 0..10).prop_map(Step::Batch),
+        6 => proptest::collection::vec(act(), 0..14).prop_map(Step::Batch),
         2 => Just(Step::Reopen),
         1 => Just(Step::Close),
         1 => Just(Step::LoseIndex),
@@ -96,7 +96,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// Quota of the model's network: small, so that batches run into it.
-const QUOTA: u32 = 4;
+const QUOTA: u32 = 3;
 
 struct Artists(Vec<Artist>);
 

@@ -6,7 +6,7 @@ mod common;
 
 use std::path::Path;
 
-use antiphon_ledger::{Fault, Ledger, Options, Refusal, RuleError, Verdict};
+use antiphon_ledger::{AppendError, Fault, Ledger, Options, Refusal, RuleError, Verdict};
 use antiphon_proto::wire::{RefusalCode, Registration, Song};
 use common::{Artist, FirstByte, SMALL, START_MS, batches, extend, genesis, sealed};
 
@@ -97,6 +97,26 @@ fn a_refused_batch_leaves_no_trace() {
     }
     assert_eq!(follower.root(), source.root());
     follower.verify(true, &mut |_| {}).unwrap();
+}
+
+/// A batch of which the first song is taken in before the second is refused.
+#[test]
+fn a_batch_refused_half_way_leaves_no_trace() {
+    let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    // A ledger without the rule, whose member seals what others must refuse.
+    let careless = common::open(a.path());
+    let artist = Artist::new(1, careless.genesis());
+    extend(&careless, &[registration(&artist, 1, 5), registration(&artist, 2, 5)]).unwrap();
+    let follower = open(b.path(), &FirstByte::default());
+    match follower.append(&batches(&careless)[0]) {
+        Err(AppendError::Refused { index: 1, refusal: Refusal::NearDuplicate { index: 0, .. } }) => {}
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(follower.check_near_duplicate(&song(&artist, 9, 5)).unwrap(), None);
+    assert_eq!(
+        extend(&follower, &[registration(&artist, 2, 5)]).unwrap(),
+        [Verdict::Accepted { position: 0 }]
+    );
 }
 
 #[test]

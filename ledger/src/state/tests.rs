@@ -184,6 +184,17 @@ fn the_quota_counts_accepted_records_of_one_batch() {
 }
 
 #[test]
+fn variants_count_against_the_quota_too() {
+    let mut bench = Bench::new(3);
+    let first = bench.song(1, 1);
+    let mut bodies = vec![song(first.clone())];
+    bodies.extend((0..3).map(|n| block::Body::Variant(bench.artist.variant(&first, n))));
+    let verdicts = bench.batch(bodies);
+    assert!(verdicts[..3].iter().all(Result::is_ok));
+    assert_eq!(verdicts[3], Err(Refusal::Quota { limit: 3 }));
+}
+
+#[test]
 fn clocks_ahead_are_refused_at_the_first_millisecond_too_many() {
     let mut bench = Bench::new(64);
     let at = |bench: &Bench, number: u64, ahead: u64| {

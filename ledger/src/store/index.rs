@@ -217,7 +217,8 @@ impl Index {
         guarded(|| {
             for table in Table::ALL {
                 let entries: Vec<KeyEntry> = layer.table(table).iter().copied().collect();
-                insert(self.tree(table), &entries)?;
+                let tree = self.tree(table);
+                insert(tree, &entries, |key, value| tree.insert(key, value).map(drop))?;
             }
             self.fold_locations(layer)?;
             self.meta.insert(MARK, codec::encode(&Mark::from(tip))?)?;
@@ -266,8 +267,12 @@ fn bucket_at(tree: &sled::Tree, entry: KeyEntry) -> Result<Option<([u8; 13], Buc
     Ok(Some((key, codec::decode(&value)?)))
 }
 
-/// Inserts ascending entries, a bucket at a time.
-fn insert(tree: &sled::Tree, entries: &[KeyEntry]) -> Result<(), IndexError> {
+/// Inserts ascending entries, a bucket at a time; `put` writes one bucket.
+fn insert(
+    tree: &sled::Tree,
+    entries: &[KeyEntry],
+    mut put: impl FnMut([u8; 13], Vec<u8>) -> sled::Result<()>,
+) -> Result<(), IndexError> {
     let mut rest = entries;
     while let Some(first) = rest.first() {
         // The first bucket begins below every entry.
@@ -287,12 +292,133 @@ fn insert(tree: &sled::Tree, entries: &[KeyEntry]) -> Result<(), IndexError> {
         // The upper parts first: a crash in between leaves entries twice, never nowhere.
         for part in parts.iter().skip(1).rev() {
             if let Some(lowest) = part.first() {
-                tree.insert(packed::entry_bytes(*lowest), codec::encode(&Bucket::pack(part))?)?;
+                put(packed::entry_bytes(*lowest), codec::encode(&Bucket::pack(part))?)?;
             }
         }
         if let Some(lower) = parts.first() {
-            tree.insert(key, codec::encode(&Bucket::pack(lower))?)?;
+            put(key, codec::encode(&Bucket::pack(lower))?)?;
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::store::{layer::Keys, segments::Place};
+
+    const NETWORK: NetworkId = NetworkId([1; 32]);
+
+    fn location(index: u64) -> Location {
+        let offset = u32::try_from(index).unwrap() * 10;
+        Location { place: Place { segment: 0, offset }, starts_batch: index.is_multiple_of(3) }
+    }
+
+    /// Blocks `first..end`, each a song with a key of its own.
+    fn layer(first: u64, end: u64) -> (Layer, Tip) {
+        let mut layer = Layer::new(first);
+        for index in first..end {
+            let key =
+                u64::from_be_bytes(blake3::hash(&index.to_le_bytes()).as_bytes()[..8].try_into().unwrap());
+            layer.push(location(index), Keys { content: key, other: (Table::Variants, index / 50) });
+        }
+        (layer, Tip::start(&NETWORK))
+    }
+
+    fn all(index: &Index, table: Table) -> BTreeSet<KeyEntry> {
+        let most = (u64::MAX, packed::INDEX_LIMIT - 1);
+        index.range(table, (0, 0), most, usize::MAX).unwrap().into_iter().collect()
+    }
+
+    fn holds(index: &Index, size: u64) {
+        let (model, _) = layer(0, size);
+        for table in [Table::Contents, Table::Variants] {
+            assert_eq!(&all(index, table), model.table(table));
+            for entry in model.table(table) {
+                assert_eq!(index.range(table, *entry, *entry, 9).unwrap(), [*entry], "{entry:?}");
+            }
+        }
+        for at in 0..size {
+            assert_eq!(index.location(at).unwrap(), Some(location(at)));
+        }
+        assert_eq!(index.location(size).unwrap(), None);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+        /// A fold that was cut off after any number of writes is done again, with more, and leaves no trace.
+        #[test]
+        fn an_interrupted_fold_is_repeated(
+            first in 0..400u64, second in 1..300u64, third in 1..100u64, writes in 0..40usize) {
+            let dir = tempfile::tempdir().unwrap();
+            let (index, mark) = Index::open(&dir.path().join("index"), &NETWORK).unwrap();
+            prop_assert!(mark.is_none());
+            let (base, tip) = layer(0, first);
+            index.fold(&base, &tip).unwrap();
+            let (cut_off, _) = layer(first, first + second);
+            for table in Table::ALL {
+                let entries: Vec<KeyEntry> = cut_off.table(table).iter().copied().collect();
+                let (tree, mut left) = (index.tree(table), writes);
+                let _ = insert(tree, &entries, |key, value| {
+                    left = left.checked_sub(1).ok_or(sled::Error::Unsupported("cut off".to_owned()))?;
+                    tree.insert(key, value).map(drop)
+                });
+            }
+            index.fold_locations(&cut_off).unwrap();
+            // Shorter than what was cut off, then the rest: the locations of the first try must not stay behind.
+            let middle = first + second / 2;
+            for (from, to) in [(first, middle), (middle, first + second + third)] {
+                let (layer, tip) = layer(from, to);
+                index.fold(&layer, &tip).unwrap();
+            }
+            holds(&index, first + second + third);
+        }
+    }
+
+    /// A split that was cut off leaves entries in the lower bucket that the upper one has too. Splitting the lower one
+    /// again must not put what is stale above what the upper one has gained.
+    #[test]
+    fn a_split_that_was_cut_off_shadows_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (index, _) = Index::open(&dir.path().join("index"), &NETWORK).unwrap();
+        let tree = index.tree(Table::Songs);
+        let put = |key: KeyEntry, entries: &[KeyEntry]| {
+            let value = codec::encode(&Bucket::pack(entries)).unwrap();
+            tree.insert(packed::entry_bytes(key), value).unwrap();
+        };
+        let stale: Vec<KeyEntry> = (1..=32).map(|n| (n * 10, n)).collect();
+        let mut upper = stale[9..].to_vec();
+        upper.insert(10, (195, 99));
+        put((0, 0), &stale);
+        put(upper[0], &upper);
+        insert(tree, &[(1, 100)], |key, value| tree.insert(key, value).map(drop)).unwrap();
+        for entry in stale.iter().chain(&[(195, 99), (1, 100)]) {
+            assert_eq!(index.range(Table::Songs, *entry, *entry, 9).unwrap(), [*entry]);
+        }
+    }
+
+    #[test]
+    fn the_secret_and_the_mark_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("index");
+        let hash = ContentHash([5; 32]);
+        let (index, _) = Index::open(&path, &NETWORK).unwrap();
+        let key = index.content_key(&hash);
+        let (layer, mut tip) = layer(0, 5);
+        tip.songs = 5;
+        index.fold(&layer, &tip).unwrap();
+        drop(index);
+        let (index, mark) = Index::open(&path, &NETWORK).unwrap();
+        assert_eq!((index.content_key(&hash), mark), (key, Some(tip)));
+        drop(index);
+        assert!(Index::open(&path, &NetworkId([2; 32])).is_err());
+        Index::wipe(&path).unwrap();
+        let (index, mark) = Index::open(&path, &NETWORK).unwrap();
+        assert_ne!(index.content_key(&hash), key);
+        assert!(mark.is_none());
+    }
 }

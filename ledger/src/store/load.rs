@@ -77,6 +77,14 @@ impl Store {
     /// Reads what the index lacks and checks the result. Returns where the ledger ends.
     fn load(&self, check: &CheckTip<'_>, tell: &Tell<'_>) -> Result<Place, OpenError> {
         let end = self.replay(tell)?;
+        let tip = self.tip();
+        if let Some(last) = tip.position.size.checked_sub(1) {
+            // A mark that agrees with itself may still be another ledger's.
+            let bytes = self.block(last)?.unwrap_or_default();
+            if BlockHash::of(&bytes) != tip.position.link {
+                return Err(OpenError::Index("its mark names another last block".to_owned()));
+            }
+        }
         check(&self.tip()).map_err(|what| self.not_sealed(what))?;
         Ok(end)
     }

@@ -1,6 +1,6 @@
 //! How fast durable batches are appended, beside a plain file that takes the same bytes with the same syncs.
 //!
-//! `cargo run --release -p antiphon-ledger --example append -- [BLOCKS [DIRECTORY]]`
+//! `cargo bench -p antiphon-benches --bench append -- [BLOCKS [DIRECTORY]]`
 //!
 //! Four ways in turns, batch by batch, on the same disk in the same run:
 //! - plain: one file, one write and one fdatasync for each batch;
@@ -98,7 +98,7 @@ fn resident_kib() -> u64 {
 }
 
 fn main() {
-    let mut args = std::env::args().skip(1);
+    let mut args = std::env::args().skip(1).filter(|argument| !argument.starts_with('-'));
     let blocks: usize = args.next().map_or(20_480, |text| text.parse().unwrap());
     let base = args.next().map_or_else(std::env::temp_dir, PathBuf::from);
     let scratch = tempfile::tempdir_in(base).unwrap();
@@ -143,7 +143,7 @@ fn main() {
         for way in if batch % 2 == 0 { [0, 1] } else { [1, 0] } {
             times.add(way, || match way {
                 0 => plain.write_all(&all).and_then(|()| plain.sync_data()).unwrap(),
-                _ => append_raw(&store, &sealed.blocks, &raw).unwrap(),
+                _ => append_raw(&store, &sealed.blocks, &raw, &sealed.seal).unwrap(),
             });
         }
         bytes += sealed.blocks.iter().map(Vec::len).sum::<usize>();

@@ -1,6 +1,6 @@
 //! How fast a verified transfer is, beside the QUIC under it: one process, both ends, loopback.
 //!
-//! `cargo run --release -p antiphon-p2p --example transfer -- [MiB] [rounds] [folder]`. Rounds are interleaved so that
+//! `cargo bench -p antiphon-benches --bench transfer -- [MiB] [rounds] [folder]`. Rounds are interleaved so that
 //! a noisy machine disturbs all kinds alike; trust the ratios more than the rates.
 
 #![allow(
@@ -19,6 +19,7 @@ use std::{
     time::Instant,
 };
 
+use antiphon_benches::median;
 use antiphon_p2p::{
     AudioFile, AudioRefusal, AudioSource, Config, Fetch, FetchProgress, LedgerSource, Network, Registrar,
     Services, SourceError,
@@ -93,7 +94,7 @@ fn quinn_transport() -> Arc<quinn::TransportConfig> {
     Arc::new(transport)
 }
 
-async fn raw_quinn(bytes: usize) -> f64 {
+async fn raw_quinn(bytes: usize) -> (f64, f64) {
     let (server_key, client_key) = (Keypair::generate_ed25519(), Keypair::generate_ed25519());
     let crypto: quinn::crypto::rustls::QuicServerConfig =
         tls::make_server_config(&server_key).unwrap().try_into().unwrap();
@@ -123,7 +124,7 @@ async fn raw_quinn(bytes: usize) -> f64 {
     let endpoint = quinn::Endpoint::client(any).unwrap();
     let connection = endpoint.connect_with(client, address, "l").unwrap().await.unwrap();
     let (mut send, mut receive) = connection.open_bi().await.unwrap();
-    let start = Instant::now();
+    let (start, processor) = (Instant::now(), processor_seconds());
     send.write_all(b"go").await.unwrap();
     send.finish().unwrap();
     let mut buffer = vec![0; BUFFER];
@@ -131,11 +132,11 @@ async fn raw_quinn(bytes: usize) -> f64 {
     while let Some(count) = receive.read(&mut buffer).await.unwrap() {
         total += count;
     }
-    let seconds = start.elapsed().as_secs_f64();
+    let taken = (start.elapsed().as_secs_f64(), processor_seconds() - processor);
     assert_eq!(total, bytes);
     connection.close(0u32.into(), b"");
     sending.await.unwrap();
-    seconds
+    taken
 }
 
 async fn start(listen: Option<&str>, seed: u8, file: Arc<OneFile>) -> Network {
@@ -145,29 +146,24 @@ async fn start(listen: Option<&str>, seed: u8, file: Arc<OneFile>) -> Network {
     Network::start(config, &[seed; 32], services, &mut Registry::default()).await.unwrap().0
 }
 
-async fn fetch(listen: &str, file: &Arc<OneFile>, content: ContentHash, folder: &Path) -> f64 {
+async fn fetch(listen: &str, file: &Arc<OneFile>, content: ContentHash, folder: &Path) -> (f64, f64) {
     let server = start(Some(listen), 1, file.clone()).await;
     let client = start(None, 2, file.clone()).await;
     let peer = client.connect(server.listen_addrs().await[0].clone()).await.unwrap();
     let part = folder.join("fetched.part");
     let wanted = Fetch { content, size: file.size, mode: AudioMode::Bulk, access_token: Vec::new(), part };
-    let start = Instant::now();
+    let (start, processor) = (Instant::now(), processor_seconds());
     let fetched = client.fetch(peer, wanted, watch::channel(FetchProgress::default()).0).await.unwrap();
-    let seconds = start.elapsed().as_secs_f64();
+    let taken = (start.elapsed().as_secs_f64(), processor_seconds() - processor);
     fetched.into_partial().discard().unwrap();
     client.shutdown().await;
     server.shutdown().await;
-    seconds
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+    taken
 }
 
 #[tokio::main]
 async fn main() {
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with('-'));
     let mebibytes: usize = arguments.next().map_or(512, |text| text.parse().unwrap());
     let rounds: usize = arguments.next().map_or(5, |text| text.parse().unwrap());
     let folder =
@@ -193,8 +189,7 @@ async fn main() {
     let mut processor = [const { Vec::new() }; 3];
     for round in 0..=rounds {
         for kind in 0..names.len() {
-            let cpu = processor_seconds();
-            let taken = match kind {
+            let (taken, cpu) = match kind {
                 0 => raw_quinn(bytes).await,
                 1 => fetch("/ip4/127.0.0.1/udp/0/quic-v1", &file, content, folder.path()).await,
                 _ => fetch("/ip4/127.0.0.1/tcp/0", &file, content, folder.path()).await,
@@ -203,19 +198,19 @@ async fn main() {
             // The first round warms caches up.
             if round > 0 {
                 seconds[kind].push(taken);
-                processor[kind].push(processor_seconds() - cpu);
+                processor[kind].push(cpu);
             }
         }
     }
-    let base = median(&mut seconds[0]);
+    let base = median(&seconds[0]);
     for kind in 0..names.len() {
-        let middle = median(&mut seconds[kind]);
+        let middle = median(&seconds[kind]);
         println!(
             "{:<16} {:6.0} MiB/s   {:.2} of raw QUIC   {:.2} CPU s/GiB",
             names[kind],
             rate(middle),
             base / middle,
-            median(&mut processor[kind]) * 1024.0 / mebibytes as f64,
+            median(&processor[kind]) * 1024.0 / mebibytes as f64,
         );
     }
 }
