@@ -3,7 +3,7 @@
 //! Usage: `agreement [folder for the encodings] [tracks to encode]`. Needs `fpcalc`, `ffmpeg` and `jmac`, and the
 //! Debian packages `wesnoth-1.16-music asc-music amoebax-data`.
 
-#![allow(clippy::print_stdout, reason = "a program that prints a table")]
+#![allow(clippy::print_stdout, clippy::expect_used, reason = "a program that prints a table")]
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -30,8 +30,11 @@ fn main() {
         for encoding in ENCODINGS {
             let path = encode(track, encoding, &folder, 150);
             // fpcalc 1.5.1 decodes Monkey's Audio wrongly.
-            let reference =
-                if encoding.extension == "ape" { encode(track, &ENCODINGS[12], &folder, 150) } else { path.clone() };
+            let reference = if encoding.extension == "ape" {
+                encode(track, &ENCODINGS[12], &folder, 150)
+            } else {
+                path.clone()
+            };
             compare(&mut table, encoding.name, &analyzer, &path, &reference);
         }
     }
@@ -39,7 +42,9 @@ fn main() {
 }
 
 fn print(table: &Table) {
-    println!("| files | count | identical | bit error rate, median | worst | items more or less | duration, s off | CPU ms a file | fpcalc | times faster |");
+    println!(
+        "| files | count | identical | bit error rate, median | worst | items more or less | duration, s off | CPU ms a file | fpcalc | times faster |"
+    );
     println!("|---|---|---|---|---|---|---|---|---|---|");
     let (mut ours, mut theirs, mut files, mut same) = (0.0, 0.0, 0, 0);
     for (name, row) in table {
@@ -58,5 +63,10 @@ fn print(table: &Table) {
         files += count;
         same += row.identical();
     }
-    println!("| all | {files} | {same} | | | | | {:.0} | {:.0} | {:.2} |", ours * 1e3 / files as f64, theirs * 1e3 / files as f64, theirs / ours);
+    println!(
+        "| all | {files} | {same} | | | | | {:.0} | {:.0} | {:.2} |",
+        ours * 1e3 / files as f64,
+        theirs * 1e3 / files as f64,
+        theirs / ours
+    );
 }

@@ -40,7 +40,9 @@ pub enum AnalyzeError {
     #[error("protected by {0}; only its owner's player can decode it")]
     Encrypted(&'static str),
     /// This format is decoded by an `ffmpeg` program, and there is none.
-    #[error("Windows Media Audio needs the ffmpeg program, which was not found; install ffmpeg and scan again")]
+    #[error(
+        "Windows Media Audio needs the ffmpeg program, which was not found; install ffmpeg and scan again"
+    )]
     NeedsFfmpeg,
     /// Less than a second, or too little for a fingerprint.
     #[error("too short for a fingerprint ({0} ms)")]

@@ -194,8 +194,7 @@ fn unpack(count: usize, mut normal: BitReader, mut extra: BitReader) -> Result<V
                 break;
             }
             if distance == u32::from(NORMAL_ESCAPE) {
-                distance +=
-                    extra.read(EXTRA_WIDTH).ok_or(FingerprintError::Truncated("long distances"))?;
+                distance += extra.read(EXTRA_WIDTH).ok_or(FingerprintError::Truncated("long distances"))?;
             }
             position += distance;
             if position > u32::BITS {

@@ -1,5 +1,13 @@
 //! Fingerprints against `fpcalc` (Chromaprint 1.5.1), on real music and on all kinds of re-encodings of it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    reason = "a test stops where it goes wrong"
+)]
+
 mod support;
 
 use std::path::{Path, PathBuf};
@@ -44,14 +52,16 @@ fn reference(track: &Path, encoding: &Encoding, path: &Path, folder: &Path) -> P
 #[test]
 fn package_music_is_identical() {
     let Some(mut tracks) = music(6) else { return };
-    tracks.extend(package_music(300_000).into_iter().filter(|path| path.extension().is_some_and(|e| e == "mp3")));
+    tracks.extend(
+        package_music(300_000).into_iter().filter(|path| path.extension().is_some_and(|e| e == "mp3")),
+    );
     let mut table = Table::new();
     for track in &tracks {
         compare(&mut table, "packages", &analyzer(), track, track);
     }
     let row = &table["packages"];
     assert_eq!(row.identical(), tracks.len(), "{row:?}");
-    assert!(row.worst_duration <= 0.15, "{row:?}");
+    assert!(row.worst_duration <= 0.1, "{row:?}");
 }
 
 #[test]
@@ -72,7 +82,11 @@ fn encodings_agree() {
     }
     for (name, row) in &table {
         let (median, worst) = row.rates();
-        eprintln!("{name}: {} of {} identical, {median:.5} {worst:.5}", row.identical(), row.differences.len());
+        eprintln!(
+            "{name}: {} of {} identical, {median:.5} {worst:.5}",
+            row.identical(),
+            row.differences.len()
+        );
         if name.contains("opus") || name.contains("wma") {
             // Opus: two decoders of different authors. WMA: fpcalc loses the last packet.
             assert!(worst <= 0.005, "{name}: {row:?}");

@@ -1,5 +1,13 @@
 //! Files that are damaged, cut, mislabelled or made to hurt: each gets its reason, none a panic.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    reason = "a test stops where it goes wrong"
+)]
+
 mod support;
 
 use std::fs;
@@ -89,7 +97,13 @@ fn headers_without_bodies() {
         ("wav", b"RIFF\xff\xff\xff\xffWAVEfmt \xff\xff\xff\xff"),
         ("aiff", b"FORM\xff\xff\xff\xffAIFFCOMM\xff\xff\xff\xff"),
         ("m4a", b"\0\0\0\x08ftyp\xff\xff\xff\xffmoov"),
-        ("wma", &[0x30, 0x26, 0xb2, 0x75, 0x8e, 0x66, 0xcf, 0x11, 0xa6, 0xd9, 0, 0xaa, 0, 0x62, 0xce, 0x6c, 255, 255]),
+        (
+            "wma",
+            &[
+                0x30, 0x26, 0xb2, 0x75, 0x8e, 0x66, 0xcf, 0x11, 0xa6, 0xd9, 0, 0xaa, 0, 0x62, 0xce, 0x6c,
+                255, 255,
+            ],
+        ),
         ("mka", &[0x1a, 0x45, 0xdf, 0xa3, 0x01, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]),
         ("aac", &[0xff, 0xf1, 0x50, 0x80, 0x01, 0x1f, 0xfc, 0xff, 0xf1, 0x50, 0x80, 0x01, 0x1f, 0xfc]),
     ];
@@ -103,6 +117,39 @@ fn headers_without_bodies() {
     }
 }
 
+/// A sparse WAV file of silence: 16 bits, mono.
+fn sparse_wav(folder: &TempDir, name: &str, rate: u32, seconds: u32) -> PathBuf {
+    let data = rate * 2 * seconds;
+    let mut bytes = b"RIFF".to_vec();
+    bytes.extend((data + 36).to_le_bytes());
+    bytes.extend(b"WAVEfmt \x10\0\0\0\x01\0\x01\0");
+    bytes.extend(rate.to_le_bytes());
+    bytes.extend((rate * 2).to_le_bytes());
+    bytes.extend(b"\x02\0\x10\0data");
+    bytes.extend(data.to_le_bytes());
+    let path = write(folder, name, &bytes);
+    fs::File::options().append(true).open(&path).unwrap().set_len(u64::from(data) + 44).unwrap();
+    path
+}
+
+#[test]
+fn length_does_not_matter_until_it_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let large = sparse_wav(&folder, "large.wav", 44_100, 22_000);
+    let analysis = analyzer().analyze(&large).unwrap();
+    assert_eq!((analysis.duration_ms, analysis.bitrate_kbps), (22_000_000, 705));
+    assert_eq!(analysis.fingerprint.items().len(), 948);
+    let error = error_of(&sparse_wav(&folder, "long.wav", 8_000, 12 * 3_600 + 1));
+    assert!(matches!(error, AnalyzeError::TooLong(43_201)), "{error}");
+    for (seconds, rate) in [(1, 8_000), (2, 44_100)] {
+        let error = error_of(&sparse_wav(&folder, "short.wav", rate, seconds));
+        assert!(matches!(error, AnalyzeError::TooShort(_)), "{error}");
+    }
+    let huge = sparse_wav(&folder, "huge.wav", 44_100, 10);
+    fs::File::options().append(true).open(&huge).unwrap().set_len((4 << 30) + 1).unwrap();
+    assert!(matches!(error_of(&huge), AnalyzeError::TooLarge(_)));
+}
+
 #[test]
 fn old_monkeys_audio_headers_cannot_ask_for_memory() {
     let folder = tempfile::tempdir().unwrap();
@@ -110,7 +157,10 @@ fn old_monkeys_audio_headers_cannot_ask_for_memory() {
         let mut bytes = b"MAC ".to_vec();
         bytes.extend(version.to_le_bytes());
         bytes.resize(200, 0xff);
-        assert!(matches!(error_of(&write(&folder, "big.ape", &bytes)), AnalyzeError::Corrupt(_)), "{version}");
+        assert!(
+            matches!(error_of(&write(&folder, "big.ape", &bytes)), AnalyzeError::Corrupt(_)),
+            "{version}"
+        );
     }
 }
 
@@ -156,10 +206,24 @@ fn fixtures(folder: &Path) -> Option<Vec<(&'static str, PathBuf)>> {
     }
     let source = folder.join("source.wav");
     let sound = "sine=330:d=8,tremolo=5:0.8[a];anoisesrc=d=8:c=pink:a=0.2:seed=1[b];[a][b]amix=2";
-    run(Command::new("ffmpeg").args(["-v", "error", "-f", "lavfi", "-i", sound, "-ac", "2", "-ar", "22050"]).arg(&source));
+    run(Command::new("ffmpeg")
+        .args(["-v", "error", "-f", "lavfi", "-i", sound, "-ac", "2", "-ar", "22050"])
+        .arg(&source));
     let names = [
-        "mp3 128 kbit/s", "ogg vorbis", "ogg flac", "flac", "m4a aac", "m4a alac", "aac adts", "opus", "wav", "aiff",
-        "mka vorbis", "mka opus", "wma 2", "ape",
+        "mp3 128 kbit/s",
+        "ogg vorbis",
+        "ogg flac",
+        "flac",
+        "m4a aac",
+        "m4a alac",
+        "aac adts",
+        "opus",
+        "wav",
+        "aiff",
+        "mka vorbis",
+        "mka opus",
+        "wma 2",
+        "ape",
     ];
     let chosen = ENCODINGS.iter().filter(|encoding| names.contains(&encoding.name));
     Some(chosen.map(|encoding| (encoding.name, encode(&source, encoding, folder, 8))).collect())
@@ -185,7 +249,9 @@ fn cut_and_changed_files_end_well() {
             } % whole.len();
             fs::write(&target, &whole[..length]).unwrap();
             match analyzer.analyze(&target) {
-                Ok(analysis) => assert!(analysis.duration_ms <= complete.duration_ms + 100, "{name} cut at {length}"),
+                Ok(analysis) => {
+                    assert!(analysis.duration_ms <= complete.duration_ms + 100, "{name} cut at {length}")
+                }
                 Err(AnalyzeError::Timeout(_)) => panic!("{name} cut at {length} took too long"),
                 Err(_) => {}
             }
@@ -211,7 +277,8 @@ fn wma_without_ffmpeg_is_skipped() {
     let folder = tempfile::tempdir().unwrap();
     let Some(fixtures) = fixtures(folder.path()) else { return };
     let (_, wma) = fixtures.iter().find(|(name, _)| name.starts_with("wma")).unwrap();
-    let without = Analyzer::new(AnalyzerConfig { ffmpeg: FfmpegChoice::Without, ..AnalyzerConfig::default() });
+    let without =
+        Analyzer::new(AnalyzerConfig { ffmpeg: FfmpegChoice::Without, ..AnalyzerConfig::default() });
     assert!(!without.has_ffmpeg());
     assert!(matches!(without.analyze(wma), Err(AnalyzeError::NeedsFfmpeg)));
     let missing = FfmpegChoice::Program(folder.path().join("no-such-program"));
@@ -245,7 +312,8 @@ fn strange_names_are_only_names() {
         for strange in [&b"-i"[..], b"http:", b"concat:a|b", b"%03d", b"n\xffo\xfe", b"a\nb", b"pipe:0"] {
             let target = folder.path().join(OsStr::from_bytes(strange));
             fs::copy(path, &target).unwrap();
-            let analysis = analyzer().analyze(&target).unwrap_or_else(|error| panic!("{name} {strange:?}: {error}"));
+            let analysis =
+                analyzer().analyze(&target).unwrap_or_else(|error| panic!("{name} {strange:?}: {error}"));
             assert!(!analysis.tags.title.is_empty());
         }
     }

@@ -1,5 +1,13 @@
 //! Tags and covers of every container, written by FFmpeg.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    reason = "a test stops where it goes wrong"
+)]
+
 mod support;
 
 use std::path::{Path, PathBuf};
@@ -79,13 +87,13 @@ fn covers_are_found() {
     }
     let folder = tempfile::tempdir().unwrap();
     let picture = folder.path().join("cover.png");
-    run(Command::new("ffmpeg").args(["-v", "error", "-f", "lavfi", "-i", "color=red:s=32x32:d=1", "-frames:v", "1"]).arg(&picture));
+    run(Command::new("ffmpeg")
+        .args(["-v", "error", "-f", "lavfi", "-i", "color=red:s=32x32:d=1", "-frames:v", "1"])
+        .arg(&picture));
     let analyzer = Analyzer::new(AnalyzerConfig::default());
-    for (name, arguments) in [
-        ("c.mp3", ["-c:a", "libmp3lame"]),
-        ("c.flac", ["-c:a", "flac"]),
-        ("c.m4a", ["-c:a", "aac"]),
-    ] {
+    for (name, arguments) in
+        [("c.mp3", ["-c:a", "libmp3lame"]), ("c.flac", ["-c:a", "flac"]), ("c.m4a", ["-c:a", "aac"])]
+    {
         let path = folder.path().join(name);
         let mut command = Command::new("ffmpeg");
         command.args(["-v", "error", "-f", "lavfi", "-i", "anoisesrc=d=6:c=pink:seed=3", "-i"]).arg(&picture);
@@ -98,7 +106,17 @@ fn covers_are_found() {
     }
     let attached = folder.path().join("c.mka");
     let mut command = Command::new("ffmpeg");
-    command.args(["-v", "error", "-f", "lavfi", "-i", "anoisesrc=d=6:c=pink:seed=3", "-c:a", "libvorbis", "-attach"]);
+    command.args([
+        "-v",
+        "error",
+        "-f",
+        "lavfi",
+        "-i",
+        "anoisesrc=d=6:c=pink:seed=3",
+        "-c:a",
+        "libvorbis",
+        "-attach",
+    ]);
     run(command.arg(&picture).args(["-metadata:s:t", "mimetype=image/png"]).arg(&attached));
     assert_eq!(analyzer.cover(&attached).unwrap().unwrap().mime, "image/png");
 
@@ -115,9 +133,14 @@ fn a_missing_tag_is_guessed_from_the_path() {
     let album = folder.path().join("music/Some Artist/2001 - Some Album");
     std::fs::create_dir_all(&album).unwrap();
     let path = album.join("04 - A Song.ogg");
-    run(Command::new("ffmpeg").args(["-v", "error", "-f", "lavfi", "-i", "anoisesrc=d=6", "-c:a", "libvorbis"]).arg(&path));
+    run(Command::new("ffmpeg")
+        .args(["-v", "error", "-f", "lavfi", "-i", "anoisesrc=d=6", "-c:a", "libvorbis"])
+        .arg(&path));
     let tags = Analyzer::new(AnalyzerConfig::default()).analyze(&path).unwrap().tags;
     assert!(tags.guessed);
-    assert_eq!((tags.title.as_str(), tags.artist.as_str(), tags.album.as_str()), ("A Song", "Some Artist", "Some Album"));
+    assert_eq!(
+        (tags.title.as_str(), tags.artist.as_str(), tags.album.as_str()),
+        ("A Song", "Some Artist", "Some Album")
+    );
     assert_eq!((tags.track, tags.year), (4, 2001));
 }

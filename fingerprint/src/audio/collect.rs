@@ -104,9 +104,9 @@ impl Collector {
         }
         // A new one for each file: a used one keeps rows of its last file.
         let mut chroma = Fingerprinter::new(&Configuration::default());
-        chroma
-            .start(TARGET_RATE, 1)
-            .map_err(|error| AnalyzeError::Unsupported(format!("this audio ({})", error.to_string().trim())))?;
+        chroma.start(TARGET_RATE, 1).map_err(|error| {
+            AnalyzeError::Unsupported(format!("this audio ({})", error.to_string().trim()))
+        })?;
         let path = match precision {
             Precision::Sixteen => Path::Sixteen {
                 resamplers: (0..channels).map(|_| Rate::from(rate)).collect(),
@@ -196,7 +196,10 @@ impl Collector {
         for block in samples.chunks(self.channels * BLOCK_FRAMES) {
             let planes: Vec<Vec<S>> = (0..self.channels)
                 .map(|channel| {
-                    block.chunks_exact(self.channels).filter_map(|frame| frame.get(channel).copied()).collect()
+                    block
+                        .chunks_exact(self.channels)
+                        .filter_map(|frame| frame.get(channel).copied())
+                        .collect()
                 })
                 .collect();
             let planes: Vec<&[S]> = planes.iter().map(Vec::as_slice).collect();
@@ -272,6 +275,7 @@ fn mix_floats<S: Sample>(planes: &[&[S]], at: usize, upto: usize, weights: &[f32
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "small numbers of test data")]
 mod tests {
     use super::*;
 

@@ -20,7 +20,18 @@ const CUTOFF: f64 = 0.8;
 const KAISER_BETA: f64 = 9.0;
 const COEFFICIENT_BITS: u32 = 15;
 /// Input samples that are gathered before they are converted, beyond a filter's length.
-const BLOCK: usize = 16 * 1024;
+const BLOCK: usize = 32 * 1024;
+
+/// Periods that are converted together: enough lanes for the widest vector unit to be kept busy.
+const WIDE: usize = 32;
+/// Longest period, in input samples, that is converted that way (192 kHz has 2,560): it bounds the buffers.
+const MAX_PERIOD: usize = 4_096;
+
+/// One output of a period: where its window begins, counted from the period's start, and its filter.
+pub(crate) struct Place<'a, T> {
+    offset: usize,
+    filter: &'a [T],
+}
 
 /// A sample format that the filter works in.
 pub(crate) trait Element: Sample + Default {
@@ -30,6 +41,9 @@ pub(crate) trait Element: Sample + Default {
     fn coefficient(value: f64) -> Self;
     /// The products of a window and a filter of the same length, summed.
     fn dot(window: &[Self], filter: &[Self]) -> Self::Sum;
+    /// [`WIDE`] periods at once. In `samples`, place `p` of period `m` is at `p + m * period`; output `i` of
+    /// period `m` goes to `out[i + m * places.len()]`.
+    fn periods(samples: &[Self], period: usize, places: &[Place<'_, Self>], out: &mut [i16]);
     /// The point at `part / whole` of the way from one sum to the next.
     fn between(from: Self::Sum, to: Self::Sum, part: i64, whole: i64) -> Self::Sum;
     /// The output sample of a sum.
@@ -52,6 +66,37 @@ impl Element for i16 {
             .iter()
             .zip(filter)
             .fold(0i32, |sum, (&sample, &factor)| sum.wrapping_add(i32::from(sample) * i32::from(factor)))
+    }
+
+    /// Pairs of neighbouring samples side by side, for the multiply-add that takes pairs.
+    fn periods(samples: &[Self], period: usize, places: &[Place<'_, Self>], out: &mut [i16]) {
+        let width = row_width(period, places);
+        let mut sorted = vec![[0i16; 2]; width * period];
+        for (place, row) in sorted.chunks_exact_mut(width).enumerate() {
+            let firsts = samples.iter().skip(place).step_by(period);
+            let seconds = samples.iter().skip(place + 1).step_by(period);
+            for (pair, (&first, &second)) in row.iter_mut().zip(firsts.zip(seconds)) {
+                *pair = [first, second];
+            }
+        }
+        for (number, Place { offset, filter }) in places.iter().enumerate() {
+            let mut sums = [0i32; WIDE];
+            let (factors, _) = filter.as_chunks::<2>();
+            for (later, &[a, b]) in factors.iter().enumerate() {
+                // The ends of the filter round to nothing.
+                if (a, b) == (0, 0) {
+                    continue;
+                }
+                let at = offset + 2 * later;
+                let start = at % period * width + at / period;
+                let Some(pairs) = sorted[start..].first_chunk::<WIDE>() else { break };
+                for (sum, pair) in sums.iter_mut().zip(pairs) {
+                    let product = i32::from(pair[0]) * i32::from(a) + i32::from(pair[1]) * i32::from(b);
+                    *sum = sum.wrapping_add(product);
+                }
+            }
+            scatter(&sums.map(Self::output), number, places.len(), out);
+        }
     }
 
     fn between(from: i32, to: i32, part: i64, whole: i64) -> i32 {
@@ -90,6 +135,28 @@ impl Element for f32 {
         sums.iter().sum()
     }
 
+    fn periods(samples: &[Self], period: usize, places: &[Place<'_, Self>], out: &mut [i16]) {
+        let width = row_width(period, places);
+        let mut sorted = vec![0.0f32; width * period];
+        for (place, row) in sorted.chunks_exact_mut(width).enumerate() {
+            for (to, &sample) in row.iter_mut().zip(samples.iter().skip(place).step_by(period)) {
+                *to = sample;
+            }
+        }
+        for (number, Place { offset, filter }) in places.iter().enumerate() {
+            let mut sums = [0.0f32; WIDE];
+            for (later, factor) in filter.iter().enumerate() {
+                let at = offset + later;
+                let start = at % period * width + at / period;
+                let Some(window) = sorted[start..].first_chunk::<WIDE>() else { break };
+                for (sum, sample) in sums.iter_mut().zip(window) {
+                    *sum += sample * factor;
+                }
+            }
+            scatter(&sums.map(Self::output), number, places.len(), out);
+        }
+    }
+
     #[allow(clippy::cast_precision_loss, reason = "both are small")]
     fn between(from: f32, to: f32, part: i64, whole: i64) -> f32 {
         from + (to - from) * (part as f32 / whole as f32)
@@ -97,6 +164,19 @@ impl Element for f32 {
 
     fn output(sum: f32) -> i16 {
         sum.to_i16()
+    }
+}
+
+/// Samples in a row that holds one place of all periods, and of those that the last windows reach into.
+fn row_width<T>(period: usize, places: &[Place<'_, T>]) -> usize {
+    let reach = places.iter().map(|place| place.offset + place.filter.len()).max().unwrap_or(0);
+    WIDE + reach / period + 1
+}
+
+/// Puts output `number` of each period in its place.
+fn scatter(values: &[i16; WIDE], number: usize, outputs: usize, out: &mut [i16]) {
+    for (to, &value) in out.iter_mut().skip(number).step_by(outputs).zip(values) {
+        *to = value;
     }
 }
 
@@ -115,6 +195,8 @@ pub(crate) struct Resampler<T> {
     sample: usize,
     phase: i64,
     part: i64,
+    /// Input samples after which the phases repeat, if they do and that is worth using.
+    period: Option<usize>,
     /// Input from the next output's window on. The first `taps` are the mirrored start.
     pending: Vec<T>,
     started: bool,
@@ -139,6 +221,9 @@ impl<T: Element> Resampler<T> {
             sample: taps - (taps - 1) / 2,
             phase: 0,
             part: 0,
+            period: (advance % divisor == 0)
+                .then(|| as_usize(in_rate / gcd(TARGET_RATE, in_rate)))
+                .filter(|&period| period <= MAX_PERIOD),
             pending: Vec::with_capacity(BLOCK + 4 * taps),
             started: false,
         }
@@ -151,7 +236,7 @@ impl<T: Element> Resampler<T> {
             self.pending.extend_from_slice(now);
             samples = later;
             if self.start() {
-                self.convert(out);
+                self.convert(false, out);
             }
         }
     }
@@ -167,7 +252,7 @@ impl<T: Element> Resampler<T> {
         for back in 1..=mirrored {
             self.pending.push(self.pending[end - back]);
         }
-        self.convert(out);
+        self.convert(true, out);
     }
 
     /// Puts the mirrored start in front once there is enough to mirror.
@@ -180,7 +265,50 @@ impl<T: Element> Resampler<T> {
         self.started
     }
 
-    fn convert(&mut self, out: &mut Vec<i16>) {
+    /// Converts what is there; short rests only at the end, if periods are used.
+    fn convert(&mut self, end: bool, out: &mut Vec<i16>) {
+        if let Some(period) = self.period {
+            self.convert_by_periods(period, out);
+        }
+        if end || self.period.is_none() {
+            self.convert_by_phases(out);
+        }
+        let done = self.sample.min(self.pending.len());
+        self.pending.drain(..done);
+        self.sample -= done;
+    }
+
+    fn convert_by_periods(&mut self, period: usize, out: &mut Vec<i16>) {
+        let outputs = usize::try_from(self.phases).unwrap_or(1);
+        let needed = WIDE * period + self.taps;
+        if self.pending.len() < self.sample + needed {
+            return;
+        }
+        let before = (self.sample, self.phase);
+        let mut plan = Vec::with_capacity(outputs);
+        for _ in 0..outputs {
+            plan.push((self.sample - before.0, usize::try_from(self.phase).unwrap_or(0)));
+            self.advance();
+        }
+        (self.sample, self.phase) = before;
+        let places: Vec<Place<'_, T>> = plan
+            .iter()
+            .map(|&(offset, phase)| Place {
+                offset,
+                filter: &self.bank[phase * self.taps..(phase + 1) * self.taps],
+            })
+            .collect();
+        while self.pending.len() >= self.sample + needed {
+            let at = out.len();
+            out.resize(at + WIDE * outputs, 0);
+            // One sample more, for the last pair.
+            let samples = &self.pending[self.sample..];
+            T::periods(&samples[..samples.len().min(needed + 1)], period, &places, &mut out[at..]);
+            self.sample += WIDE * period;
+        }
+    }
+
+    fn convert_by_phases(&mut self, out: &mut Vec<i16>) {
         while let Some(window) = self.pending.get(self.sample..self.sample + self.taps) {
             let at = usize::try_from(self.phase).unwrap_or(0) * self.taps;
             let mut sum = T::dot(window, &self.bank[at..at + self.taps]);
@@ -191,9 +319,6 @@ impl<T: Element> Resampler<T> {
             out.push(T::output(sum));
             self.advance();
         }
-        let done = self.sample.min(self.pending.len());
-        self.pending.drain(..done);
-        self.sample -= done;
     }
 
     fn advance(&mut self) {
@@ -276,6 +401,7 @@ fn bessel_i0(x: f64) -> f64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "small numbers of test data")]
 mod tests {
     use super::*;
 
@@ -290,7 +416,9 @@ mod tests {
     }
 
     fn sine(rate: u32, hertz: f64, samples: usize) -> Vec<i16> {
-        (0..samples).map(|i| ((as_f64(i) / f64::from(rate) * hertz * 2.0 * PI).sin() * 16_000.0) as i16).collect()
+        (0..samples)
+            .map(|i| ((as_f64(i) / f64::from(rate) * hertz * 2.0 * PI).sin() * 16_000.0) as i16)
+            .collect()
     }
 
     fn floats(samples: &[i16]) -> Vec<f32> {
@@ -354,7 +482,9 @@ mod tests {
 
     #[test]
     fn low_tones_pass_and_high_tones_do_not() {
-        let peak = |samples: &[i16]| samples[200..samples.len() - 200].iter().map(|s| s.unsigned_abs()).max().unwrap();
+        let peak = |samples: &[i16]| {
+            samples[200..samples.len() - 200].iter().map(|s| s.unsigned_abs()).max().unwrap()
+        };
         assert!(peak(&run(44_100, &sine(44_100, 1_000.0, 44_100), 4096)) > 15_500);
         assert!(peak(&run(44_100, &sine(44_100, 9_000.0, 44_100), 4096)) < 20);
     }

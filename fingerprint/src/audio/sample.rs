@@ -43,11 +43,11 @@ impl Sample for u8 {
 
 impl Sample for f32 {
     /// Nearest integer, halves to even, clipped. Adding 1.5 * 2^23 leaves the rounded integer in the low bits of
-    /// the mantissa; unlike a call to `round_ties_even` this vectorises on every target.
+    /// the mantissa (and a zero for a value that is no number); unlike a call to `round_ties_even` this vectorises on every target.
     #[allow(clippy::cast_possible_truncation, reason = "clipped to 16 bits before")]
     fn to_i16(self) -> i16 {
         const MAGIC: f32 = 12_582_912.0;
-        let clipped = (self * 32_768.0).max(-32_768.0).min(32_767.0);
+        let clipped = (self * 32_768.0).clamp(-32_768.0, 32_767.0);
         ((clipped + MAGIC).to_bits().cast_signed() - MAGIC.to_bits().cast_signed()) as i16
     }
 
@@ -69,6 +69,7 @@ impl Sample for f64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "small numbers of test data")]
 mod tests {
     use super::*;
 

@@ -14,9 +14,12 @@ pub const MAX_HEADER_BYTES: u64 = 16 << 20;
 const MAX_ENTRIES: usize = 4_096;
 
 /// Sampled audio in a stream properties object.
-const AUDIO_MEDIA: [u8; 16] = guid(0xf869_9e40, 0x5b4d, 0x11cf, [0xa8, 0xfd, 0x00, 0x80, 0x5f, 0x5c, 0x44, 0x2b]);
-const VIDEO_MEDIA: [u8; 16] = guid(0xbc19_efc0, 0x5b4d, 0x11cf, [0xa8, 0xfd, 0x00, 0x80, 0x5f, 0x5c, 0x44, 0x2b]);
-const FILE_PROPERTIES: [u8; 16] = guid(0x8cab_dca1, 0xa947, 0x11cf, [0x8e, 0xe4, 0x00, 0xc0, 0x0c, 0x20, 0x53, 0x65]);
+const AUDIO_MEDIA: [u8; 16] =
+    guid(0xf869_9e40, 0x5b4d, 0x11cf, [0xa8, 0xfd, 0x00, 0x80, 0x5f, 0x5c, 0x44, 0x2b]);
+const VIDEO_MEDIA: [u8; 16] =
+    guid(0xbc19_efc0, 0x5b4d, 0x11cf, [0xa8, 0xfd, 0x00, 0x80, 0x5f, 0x5c, 0x44, 0x2b]);
+const FILE_PROPERTIES: [u8; 16] =
+    guid(0x8cab_dca1, 0xa947, 0x11cf, [0x8e, 0xe4, 0x00, 0xc0, 0x0c, 0x20, 0x53, 0x65]);
 const STREAM_PROPERTIES: [u8; 16] =
     guid(0xb7dc_0791, 0xa9b7, 0x11cf, [0x8e, 0xe6, 0x00, 0xc0, 0x0c, 0x20, 0x53, 0x65]);
 const CONTENT_DESCRIPTION: [u8; 16] =
@@ -184,7 +187,9 @@ impl AsfHeader {
         for length in &mut lengths {
             *length = usize::from(body.u16()?);
         }
-        for (name, length) in ["Title", "Author", "Copyright", "Description", "Rating"].into_iter().zip(lengths) {
+        for (name, length) in
+            ["Title", "Author", "Copyright", "Description", "Rating"].into_iter().zip(lengths)
+        {
             self.tag(name.into(), text(body.take(length)?));
         }
         Some(())
@@ -262,7 +267,10 @@ fn picture(value: &[u8]) -> Option<AsfPicture> {
 
 /// UTF-16LE text up to its terminator; what is no character becomes the replacement character.
 fn text(bytes: &[u8]) -> String {
-    let units = bytes.chunks_exact(2).map(|unit| u16::from_le_bytes([unit[0], unit[1]])).take_while(|&unit| unit != 0);
+    let units = bytes
+        .chunks_exact(2)
+        .map(|unit| u16::from_le_bytes([unit[0], unit[1]]))
+        .take_while(|&unit| unit != 0);
     char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect()
 }
 
@@ -304,7 +312,8 @@ impl<'a> Cursor<'a> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+#[allow(clippy::cast_possible_truncation, reason = "small numbers of test data")]
+mod tests {
     use super::*;
     use proptest::prelude::*;
 
@@ -327,9 +336,9 @@ pub(crate) mod tests {
     }
 
     /// A header with an audio stream, tags and a picture; encrypted if asked.
-    pub(crate) fn file(encrypted: bool) -> Vec<u8> {
+    fn file(encrypted: bool) -> Vec<u8> {
         let mut properties = vec![0; 40];
-        properties.extend(123_000_000_0u64.to_le_bytes());
+        properties.extend(1_230_000_000u64.to_le_bytes());
         properties.extend([0; 8]);
         properties.extend(3_000u64.to_le_bytes());
         properties.extend([0; 16]);
@@ -377,7 +386,8 @@ pub(crate) mod tests {
         let audio = header.audio.unwrap();
         assert_eq!((audio.codec().as_str(), audio.channels, audio.sample_rate), ("wmav2", 2, 44_100));
         assert!(!audio.lossless() && !header.video && !header.encrypted);
-        let tags: Vec<(&str, &str)> = header.tags.iter().map(|t| (t.name.as_str(), t.value.as_str())).collect();
+        let tags: Vec<(&str, &str)> =
+            header.tags.iter().map(|t| (t.name.as_str(), t.value.as_str())).collect();
         assert_eq!(
             tags,
             [("Title", "A title"), ("Author", "Ünï"), ("WM/AlbumTitle", "An album"), ("WM/TrackNumber", "7")]

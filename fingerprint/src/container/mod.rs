@@ -3,6 +3,8 @@
 
 pub(crate) mod adts;
 pub mod asf;
+pub(crate) mod mkv;
 pub(crate) mod mp3;
 pub(crate) mod mp4;
+pub(crate) mod ogg;
 pub mod sniff;

@@ -60,7 +60,14 @@ fn scale(ticks: u64, to: u32, from: u32) -> Option<u64> {
 /// # Errors
 /// The source's own, except that a file which ends too early gives what was found.
 pub(crate) fn read<R: Read + Seek>(source: &mut R, start: u64, end: u64) -> io::Result<Option<AudioTrack>> {
-    let mut walk = Walk { source, boxes: 0, movie_timescale: 0, track: AudioTrack::default(), is_audio: false, found: None };
+    let mut walk = Walk {
+        source,
+        boxes: 0,
+        movie_timescale: 0,
+        track: AudioTrack::default(),
+        is_audio: false,
+        found: None,
+    };
     match walk.children(start, end, 0) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
@@ -182,7 +189,7 @@ impl<R: Read + Seek> Walk<'_, R> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
     use std::io::Cursor;
 
@@ -198,7 +205,7 @@ pub(crate) mod tests {
     }
 
     /// A file of one audio track with the given sample entry and no media.
-    pub(crate) fn file(entry: &[u8; 4]) -> Vec<u8> {
+    fn file(entry: &[u8; 4]) -> Vec<u8> {
         let mut hdlr = words(&[0, 0]);
         hdlr.extend(b"soun");
         hdlr.extend([0; 13]);

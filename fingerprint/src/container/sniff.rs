@@ -12,9 +12,8 @@ pub const SNIFF_BYTES: usize = 64 * 1024;
 const MAX_JUNK: usize = 48 * 1024;
 
 /// GUID of the ASF header object, as stored.
-pub(crate) const ASF_HEADER: [u8; 16] = [
-    0x30, 0x26, 0xb2, 0x75, 0x8e, 0x66, 0xcf, 0x11, 0xa6, 0xd9, 0x00, 0xaa, 0x00, 0x62, 0xce, 0x6c,
-];
+pub(crate) const ASF_HEADER: [u8; 16] =
+    [0x30, 0x26, 0xb2, 0x75, 0x8e, 0x66, 0xcf, 0x11, 0xa6, 0xd9, 0x00, 0xaa, 0x00, 0x62, 0xce, 0x6c];
 
 /// What the first bytes of a file are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +105,8 @@ pub(crate) fn id3v2_length(bytes: &[u8]) -> Option<u64> {
     if !head.starts_with(b"ID3") || head[3] == 0xff || head[4] == 0xff {
         return None;
     }
-    let size = head[6..].iter().try_fold(0u64, |size, &byte| (byte < 0x80).then(|| size << 7 | u64::from(byte)))?;
+    let size =
+        head[6..].iter().try_fold(0u64, |size, &byte| (byte < 0x80).then(|| size << 7 | u64::from(byte)))?;
     let footer = if head[5] & 0x10 != 0 { 10 } else { 0 };
     Some(10 + size + footer)
 }
@@ -170,7 +170,8 @@ mod tests {
         for _ in 0..50 {
             let noise: Vec<u8> = (0..SNIFF_BYTES)
                 .map(|_| {
-                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    state =
+                        state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                     (state >> 56) as u8
                 })
                 .collect();

@@ -25,7 +25,8 @@ pub(super) fn decode(mut window: Window) -> Result<Decoded, AnalyzeError> {
     window.seek(SeekFrom::Start(0))?;
     let mut decoder = ApeDecoder::new(window).map_err(reason)?;
     let info = decoder.info().clone();
-    let frame_bytes = u64::from(info.blocks_per_frame.max(info.final_frame_blocks)) * u64::from(info.block_align);
+    let frame_bytes =
+        u64::from(info.blocks_per_frame.max(info.final_frame_blocks)) * u64::from(info.block_align);
     if frame_bytes > MAX_FRAME_BYTES || info.channels == 0 || info.channels > MAX_CHANNELS {
         return Err(AnalyzeError::Corrupt("impossible frame size".into()));
     }

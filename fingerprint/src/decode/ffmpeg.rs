@@ -92,7 +92,17 @@ fn command(program: &Path, path: &Path, audio: AsfAudio) -> Command {
     input.push(path);
     let mut command = Command::new(program);
     command
-        .args(["-nostdin", "-hide_banner", "-v", "error", "-protocol_whitelist", "file,pipe", "-f", "asf", "-i"])
+        .args([
+            "-nostdin",
+            "-hide_banner",
+            "-v",
+            "error",
+            "-protocol_whitelist",
+            "file,pipe",
+            "-f",
+            "asf",
+            "-i",
+        ])
         .arg(input)
         .args(["-map", "0:a:0", "-t", SECONDS, "-ar", &audio.sample_rate.to_string()])
         .args(["-ac", &audio.channels.to_string(), "-c:a", "pcm_f32le", "-f", "f32le", "pipe:1"])

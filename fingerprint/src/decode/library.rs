@@ -8,7 +8,6 @@ use std::sync::OnceLock;
 use std::time::Instant;
 
 use antiphon_proto::Container;
-use symphonia::core::audio::{Audio, AudioBuffer, GenericAudioBufferRef, sample::Sample as LibrarySample};
 use symphonia::core::codecs::CodecParameters;
 use symphonia::core::codecs::audio::well_known as codec;
 use symphonia::core::codecs::audio::{AudioCodecId, AudioCodecParameters, AudioDecoder, AudioDecoderOptions};
@@ -21,11 +20,12 @@ use symphonia::core::packet::Packet;
 use symphonia::core::units::{Duration, Timestamp};
 use symphonia::default::formats as readers;
 
+use super::gather::{Gaps, Gather, Gathered};
 use super::{Decoded, check_deadline, finish, timed_out};
-use crate::audio::{Collector, Precision, Progress, Sample};
-use crate::container::{adts, mp3, mp4};
+use crate::audio::Progress;
+use crate::container::{adts, mp3, mp4, ogg};
 use crate::error::AnalyzeError;
-use crate::limits::{MAX_BAD_PACKETS, MAX_COVER_BYTES};
+use crate::limits::MAX_COVER_BYTES;
 use crate::source::Window;
 
 /// What this crate finds out about a stream before symphonia opens it.
@@ -33,6 +33,8 @@ use crate::source::Window;
 struct Facts {
     /// Whole length.
     duration_ms: Option<u64>,
+    /// Position of the last sample of an Ogg stream.
+    end: Option<u64>,
     /// Frames to drop at the start, known before decoding.
     skip: Skip,
 }
@@ -73,16 +75,22 @@ pub(super) fn decode(container: Container, mut window: Window) -> Result<Decoded
     let decoder = make_decoder(params, &facts)?;
     let name = codec_name(params.codec);
     let lossless = is_lossless(params.codec);
-    let end = track.num_frames.and_then(|frames| i64::try_from(frames).ok()).map(Timestamp::new);
+    let end = facts.end.or(track.num_frames).and_then(|end| i64::try_from(end).ok()).map(Timestamp::new);
     let mut stream = Stream { reader, decoder, track: track.id, started, deadline, container, end };
     let collected = stream.collect(&facts, params)?;
-    let duration_ms = match facts.duration_ms.or_else(|| track_duration_ms(&track, stream.reader.as_ref())) {
+    let by_container = facts
+        .duration_ms
+        .or_else(|| ogg_duration_ms(facts.end?, &track, params))
+        .or_else(|| track_duration_ms(&track, stream.reader.as_ref()));
+    let duration_ms = match by_container {
         Some(duration) => duration,
         // Only a stream that was decoded to its end tells its length by itself.
         None if collected.complete => collected.decoded_ms(),
-        None => return Err(AnalyzeError::Unsupported(format!("a stream of unknown length ({length} bytes)"))),
+        None => {
+            return Err(AnalyzeError::Unsupported(format!("a stream of unknown length ({length} bytes)")));
+        }
     };
-    let Collected { collector, rate, channels, damage, .. } = collected;
+    let Gathered { collector, rate, channels, damage, .. } = collected;
     Ok(Decoded {
         codec: name,
         duration_ms,
@@ -107,12 +115,14 @@ pub(crate) fn read_metadata(container: Container, window: Window) -> ContainerMe
         .attachments()
         .iter()
         .filter_map(|attachment| match attachment {
-            Attachment::File(file) if file.data.len() <= MAX_COVER_BYTES => Some(Attachment::File(FileAttachment {
-                name: file.name.clone(),
-                description: None,
-                media_type: None,
-                data: file.data.clone(),
-            })),
+            Attachment::File(file) if file.data.len() <= MAX_COVER_BYTES => {
+                Some(Attachment::File(FileAttachment {
+                    name: file.name.clone(),
+                    description: None,
+                    media_type: None,
+                    data: file.data.clone(),
+                }))
+            }
             _ => None,
         })
         .collect();
@@ -135,6 +145,7 @@ fn facts(container: Container, window: &mut Window) -> Result<Facts, AnalyzeErro
             }
             Facts {
                 duration_ms: Some(stream.samples * 1_000 / u64::from(stream.header.rate)),
+                end: None,
                 skip: Skip::Frames(u64::from(stream.skip), stream.played.unwrap_or(u64::MAX)),
             }
         }
@@ -144,17 +155,24 @@ fn facts(container: Container, window: &mut Window) -> Result<Facts, AnalyzeErro
             let mut head = [0u8; 16];
             io::Read::read_exact(window, &mut head)?;
             let rate = adts::Header::parse(&head).map_or(44_100, |header| header.rate);
-            Facts { duration_ms: Some(samples * 1_000 / u64::from(rate)), skip: Skip::Frames(0, u64::MAX) }
+            Facts {
+                duration_ms: Some(samples * 1_000 / u64::from(rate)),
+                end: None,
+                skip: Skip::Frames(0, u64::MAX),
+            }
         }
         Container::M4a => match mp4::read(window, 0, end)? {
             Some(track) => {
                 if let Some(protection) = track.protection() {
                     return Err(AnalyzeError::Encrypted(protection));
                 }
-                Facts { duration_ms: track.duration_ms(), skip: Skip::Edits(track) }
+                Facts { duration_ms: track.duration_ms(), end: None, skip: Skip::Edits(track) }
             }
             None => Facts::default(),
         },
+        Container::Ogg | Container::Opus => {
+            Facts { end: ogg::measure(window, end)?.map(|stream| stream.end), ..Facts::default() }
+        }
         _ => Facts::default(),
     };
     window.seek(SeekFrom::Start(0))?;
@@ -213,7 +231,9 @@ fn make_decoder(params: &AudioCodecParameters, facts: &Facts) -> Result<Box<dyn 
     let gapless = matches!(facts.skip, Skip::ByPackets);
     let options = AudioDecoderOptions::default().gapless(gapless);
     registry().make_audio_decoder(&params, &options).map_err(|error| match error {
-        Error::Unsupported(what) => AnalyzeError::Unsupported(format!("{} ({what})", codec_name(params.codec))),
+        Error::Unsupported(what) => {
+            AnalyzeError::Unsupported(format!("{} ({what})", codec_name(params.codec)))
+        }
         other => AnalyzeError::Corrupt(other.to_string()),
     })
 }
@@ -234,29 +254,12 @@ fn opus_pre_skip(params: &AudioCodecParameters) -> u64 {
     }
 }
 
-struct Collected {
-    collector: Collector,
-    rate: u32,
-    channels: u16,
-    damage: Option<AnalyzeError>,
-    /// Decoded to the end of the file.
-    complete: bool,
-}
-
-impl Collected {
-    fn decoded_ms(&self) -> u64 {
-        self.collector.taken().saturating_mul(1_000) / u64::from(self.rate)
-    }
-}
-
 impl Stream {
-    fn collect(&mut self, facts: &Facts, params: &AudioCodecParameters) -> Result<Collected, AnalyzeError> {
-        let mut found: Option<Collected> = None;
+    /// Decodes until the fingerprint has enough, the stream ends, or it is too damaged.
+    fn collect(&mut self, facts: &Facts, params: &AudioCodecParameters) -> Result<Gathered, AnalyzeError> {
+        let mut gather = Gather::new(self.container == Container::Mp3);
         let mut damage = None;
-        let mut bad = 0u32;
         let mut complete = false;
-        // Frames that a damaged packet should have had, before the shape of the audio is known.
-        let mut lost = 0u64;
         loop {
             check_deadline(self.started, self.deadline)?;
             let mut packet = match self.reader.next_packet() {
@@ -266,48 +269,24 @@ impl Stream {
                     complete = true;
                     break;
                 }
-                Err(error) if is_end(&error) => {
-                    damage = Some(AnalyzeError::Truncated("in its audio data".into()));
-                    break;
-                }
                 Err(error) => {
-                    damage = Some(reason(error, self.started, self.deadline));
+                    damage = Some(match error {
+                        Error::IoError(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                            AnalyzeError::Truncated("in its audio data".into())
+                        }
+                        other => reason(other, self.started, self.deadline),
+                    });
                     break;
                 }
             };
             self.correct_trim(&mut packet);
             match self.decoder.decode(&packet) {
                 Ok(audio) => {
-                    bad = 0;
-                    if audio.is_empty() {
-                        continue;
-                    }
-                    let (rate, channels) = (audio.spec().rate(), audio.num_planes());
-                    if found.is_none() {
-                        let mut collector = Collector::new(rate, channels, precision(&audio, params))?;
-                        if let Skip::Frames(_, played) = facts.skip {
-                            collector.limit(played);
-                        }
-                        collector.skip(skip_frames(facts, params, &packet, rate).saturating_sub(lost));
-                        let channels = u16::try_from(channels).unwrap_or(u16::MAX);
-                        found = Some(Collected { collector, rate, channels, damage: None, complete });
-                    }
-                    let Some(collected) = &mut found else { break };
-                    // A stream that changes its shape on the way is another stream: the first one counts.
-                    if !collected.collector.fits(rate, channels) || push(&mut collected.collector, &audio) == Progress::Done {
+                    if gather.take(&audio, params, |rate| facts.gaps(params, rate))? == Progress::Done {
                         break;
                     }
                 }
-                Err(Error::DecodeError(_) | Error::IoError(_)) if bad < MAX_BAD_PACKETS => {
-                    bad += 1;
-                    // FFmpeg plays silence for a bad MPEG frame, so what follows keeps its place.
-                    if self.container == Container::Mp3 {
-                        match &mut found {
-                            Some(collected) => collected.silence(packet.dur.get()),
-                            None => lost += packet.dur.get(),
-                        }
-                    }
-                }
+                Err(Error::DecodeError(_) | Error::IoError(_)) if gather.miss(packet.dur.get()) => {}
                 Err(error) => {
                     damage = Some(reason(error, self.started, self.deadline));
                     break;
@@ -317,10 +296,7 @@ impl Stream {
         if let Some(timeout @ AnalyzeError::Timeout(_)) = damage {
             return Err(timeout);
         }
-        match found {
-            Some(collected) => Ok(Collected { damage, complete, ..collected }),
-            None => Err(damage.unwrap_or_else(|| AnalyzeError::Corrupt("no audio could be decoded".into()))),
-        }
+        gather.finish(complete, damage)
     }
 }
 
@@ -338,79 +314,28 @@ impl Stream {
     }
 }
 
-impl Collected {
-    fn silence(&mut self, frames: u64) {
-        const MOST: usize = 4_608;
-        let zeros = vec![0i16; usize::try_from(frames).unwrap_or(0).min(MOST)];
-        let planes: Vec<&[i16]> = (0..self.channels).map(|_| zeros.as_slice()).collect();
-        self.collector.push_planes(&planes);
-    }
-}
-
-/// Frames to drop before the first decoded one counts.
-fn skip_frames(facts: &Facts, params: &AudioCodecParameters, first: &Packet, rate: u32) -> u64 {
-    if params.codec == codec::CODEC_ID_OPUS {
-        return opus_pre_skip(params);
-    }
-    let _ = first;
-    match facts.skip {
-        Skip::ByPackets => 0,
-        Skip::Frames(frames, _) => frames,
-        Skip::Edits(track) => track.skip_frames(rate),
-    }
-}
-
-/// What FFmpeg would decode these samples to: 16 bits where they fit, else floats in the end.
-fn precision(audio: &GenericAudioBufferRef<'_>, params: &AudioCodecParameters) -> Precision {
-    match audio {
-        GenericAudioBufferRef::U8(_) | GenericAudioBufferRef::S8(_) => Precision::Sixteen,
-        GenericAudioBufferRef::U16(_) | GenericAudioBufferRef::S16(_) => Precision::Sixteen,
-        GenericAudioBufferRef::S32(_) if params.bits_per_sample.is_some_and(|bits| bits <= 16) => {
-            Precision::Sixteen
+impl Facts {
+    /// Frames of `rate` Hz to drop at the start, and how many count after them.
+    fn gaps(&self, params: &AudioCodecParameters, rate: u32) -> Gaps {
+        if params.codec == codec::CODEC_ID_OPUS {
+            return Gaps { skip: opus_pre_skip(params), limit: u64::MAX };
         }
-        _ => Precision::Float,
-    }
-}
-
-/// Gives one decoded buffer to the collector, whatever its sample format.
-fn push(collector: &mut Collector, audio: &GenericAudioBufferRef<'_>) -> Progress {
-    match audio {
-        GenericAudioBufferRef::F32(buffer) => push_planes(collector, *buffer),
-        GenericAudioBufferRef::S16(buffer) => push_planes(collector, *buffer),
-        GenericAudioBufferRef::S32(buffer) => push_planes(collector, *buffer),
-        GenericAudioBufferRef::U8(buffer) => push_planes(collector, *buffer),
-        GenericAudioBufferRef::F64(buffer) => push_planes(collector, *buffer),
-        GenericAudioBufferRef::S24(buffer) => {
-            // Right-aligned in its 32 bits, unlike the others.
-            convert(collector, *buffer, |sample| sample.inner() << 8)
-        }
-        GenericAudioBufferRef::S8(buffer) => convert(collector, *buffer, |sample| i16::from(sample) << 8),
-        GenericAudioBufferRef::U16(buffer) => {
-            convert(collector, *buffer, |sample| (sample ^ 0x8000).cast_signed())
-        }
-        GenericAudioBufferRef::U24(buffer) => {
-            convert(collector, *buffer, |sample| ((sample.inner() ^ 0x80_0000) << 8).cast_signed())
-        }
-        GenericAudioBufferRef::U32(buffer) => {
-            convert(collector, *buffer, |sample| (sample ^ 0x8000_0000).cast_signed())
+        match self.skip {
+            Skip::ByPackets => Gaps { skip: 0, limit: u64::MAX },
+            Skip::Frames(skip, limit) => Gaps { skip, limit },
+            Skip::Edits(track) => Gaps { skip: track.skip_frames(rate), limit: u64::MAX },
         }
     }
 }
 
-fn push_planes<S: Sample + LibrarySample>(collector: &mut Collector, buffer: &AudioBuffer<S>) -> Progress {
-    let planes: Vec<&[S]> = buffer.iter_planes().collect();
-    collector.push_planes(&planes)
-}
-
-fn convert<S: LibrarySample, T: Sample>(
-    collector: &mut Collector,
-    buffer: &AudioBuffer<S>,
-    to: impl Fn(S) -> T,
-) -> Progress {
-    let planes: Vec<Vec<T>> =
-        buffer.iter_planes().map(|plane| plane.iter().map(|&sample| to(sample)).collect()).collect();
-    let planes: Vec<&[T]> = planes.iter().map(Vec::as_slice).collect();
-    collector.push_planes(&planes)
+/// Length of an Ogg stream by its last position. Recordings of broadcasts start at a later one than zero.
+fn ogg_duration_ms(end: u64, track: &Track, params: &AudioCodecParameters) -> Option<u64> {
+    let is_opus = params.codec == codec::CODEC_ID_OPUS;
+    let (rate, pre_skip) =
+        if is_opus { (OPUS_RATE, opus_pre_skip(params)) } else { (params.sample_rate?, 0) };
+    let start = u64::try_from(track.start_ts.get()).unwrap_or(0);
+    let samples = end.checked_sub(start.max(pre_skip)).filter(|&samples| samples > 0)?;
+    u64::try_from(u128::from(samples) * 1_000 / u128::from(rate.max(1))).ok()
 }
 
 /// Length of a track by its container, in milliseconds.
@@ -422,10 +347,6 @@ fn track_duration_ms(track: &Track, reader: &dyn FormatReader) -> Option<u64> {
         let millis = base.calc_duration(duration)?.as_millis();
         u64::try_from(millis).ok().filter(|&ms| ms > 0)
     })
-}
-
-fn is_end(error: &Error) -> bool {
-    matches!(error, Error::IoError(error) if error.kind() == io::ErrorKind::UnexpectedEof)
 }
 
 fn reason(error: Error, started: Instant, deadline: Instant) -> AnalyzeError {
@@ -448,6 +369,8 @@ fn codec_name(id: AudioCodecId) -> String {
 }
 
 fn is_lossless(id: AudioCodecId) -> bool {
-    matches!(id, codec::CODEC_ID_FLAC | codec::CODEC_ID_ALAC) || codec_name(id).starts_with("pcm_s")
-        || codec_name(id).starts_with("pcm_u") || codec_name(id).starts_with("pcm_f")
+    matches!(id, codec::CODEC_ID_FLAC | codec::CODEC_ID_ALAC)
+        || codec_name(id).starts_with("pcm_s")
+        || codec_name(id).starts_with("pcm_u")
+        || codec_name(id).starts_with("pcm_f")
 }

@@ -2,6 +2,7 @@
 
 mod ape;
 pub(crate) mod ffmpeg;
+mod gather;
 mod library;
 
 use std::time::{Duration, Instant};

@@ -51,12 +51,8 @@ pub(super) fn year(value: &str) -> u32 {
 
 /// ISO 3901: two letters, three letters or digits, seven digits; upper case, without hyphens and spaces.
 pub(super) fn isrc(value: &str) -> Option<String> {
-    let code: String = value
-        .chars()
-        .filter(|c| !matches!(c, '-' | ' '))
-        .take(13)
-        .map(|c| c.to_ascii_uppercase())
-        .collect();
+    let code: String =
+        value.chars().filter(|c| !matches!(c, '-' | ' ')).take(13).map(|c| c.to_ascii_uppercase()).collect();
     let bytes = code.as_bytes();
     let fits = bytes.len() == 12
         && bytes[..2].iter().all(u8::is_ascii_uppercase)

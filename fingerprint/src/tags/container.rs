@@ -34,7 +34,9 @@ pub(super) fn cover(container: Container, open: Open<'_>, start: u64) -> Option<
         .attachments
         .into_iter()
         .filter_map(|attachment| match attachment {
-            Attachment::File(file) => Some((file.name.to_lowercase().contains("cover"), file.data.into_vec())),
+            Attachment::File(file) => {
+                Some((file.name.to_lowercase().contains("cover"), file.data.into_vec()))
+            }
             Attachment::VendorData(_) => None,
         })
         .collect();
@@ -51,12 +53,37 @@ pub(super) fn cover(container: Container, open: Open<'_>, start: u64) -> Option<
 fn fill(revision: &MetadataRevision, tags: &mut Tags) {
     let own = revision.per_track.iter().flat_map(|track| &track.metadata.tags);
     for Tag { raw, std } in own.chain(&revision.media.tags) {
-        if let Some(tag) = std {
-            put(tag, tags);
-        } else if raw.key.eq_ignore_ascii_case("date") || raw.key.eq_ignore_ascii_case("year") {
-            tags.put(Field::Year, &raw.value.to_string());
+        // FFmpeg writes a song's tags without a target, which Matroska takes for those of an album: a field that
+        // is named by its own word is believed before the meaning that comes from the target.
+        match (raw.key.split_once('@'), std) {
+            (Some((_, name)), _) if named(name).is_some() => {
+                if let Some(field) = named(name) {
+                    tags.put(field, &raw.value.to_string());
+                }
+            }
+            (_, Some(tag)) => put(tag, tags),
+            (None, None) if raw.key.eq_ignore_ascii_case("date") => {
+                tags.put(Field::Year, &raw.value.to_string())
+            }
+            _ => {}
         }
     }
+}
+
+/// Matroska's tag names, whatever they are attached to. "TITLE" is not among them: there it is the album's.
+fn named(name: &str) -> Option<Field> {
+    Some(match name {
+        "ARTIST" => Field::Artist,
+        "ALBUM" => Field::Album,
+        "ALBUM_ARTIST" => Field::AlbumArtist,
+        "GENRE" => Field::Genre,
+        "DATE" | "DATE_RELEASED" | "DATE_RECORDED" => Field::Year,
+        "PART_NUMBER" => Field::Track,
+        "DISC" => Field::Disc,
+        "ISRC" => Field::Isrc,
+        "MUSICBRAINZ_TRACKID" => Field::Recording,
+        _ => return None,
+    })
 }
 
 fn put(tag: &StandardTag, tags: &mut Tags) {

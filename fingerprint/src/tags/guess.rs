@@ -6,10 +6,42 @@ use super::clean;
 
 /// Folders that hold music rather than name it.
 const GENERAL: [&str; 36] = [
-    "albums", "artists", "audio", "backup", "core", "data", "desktop", "documents", "download",
-    "downloads", "files", "flac", "games", "home", "incoming", "library", "local", "media", "mnt", "mp3", "music",
-    "musik", "new", "opt", "root", "share", "shared", "songs", "sound", "sounds", "srv", "tmp", "tracks", "unsorted",
-    "users", "usr",
+    "albums",
+    "artists",
+    "audio",
+    "backup",
+    "core",
+    "data",
+    "desktop",
+    "documents",
+    "download",
+    "downloads",
+    "files",
+    "flac",
+    "games",
+    "home",
+    "incoming",
+    "library",
+    "local",
+    "media",
+    "mnt",
+    "mp3",
+    "music",
+    "musik",
+    "new",
+    "opt",
+    "root",
+    "share",
+    "shared",
+    "songs",
+    "sound",
+    "sounds",
+    "srv",
+    "tmp",
+    "tracks",
+    "unsorted",
+    "users",
+    "usr",
 ];
 /// Most bytes of a name that are looked at: file systems allow 255.
 const MAX_NAME: usize = 1_024;
@@ -129,7 +161,8 @@ fn leading_number<'a>(name: &'a str, guess: &mut Guess) -> &'a str {
     }
     let after = rest.trim_start_matches([' ', '.', '-', ')', '_']);
     // "99 Luftballons" has a number, too: two digits with nothing but a space count only with a leading zero.
-    let separated = rest.starts_with(['.', '-', ')', '_']) || rest.starts_with(" -") || track.starts_with('0');
+    let separated =
+        rest.starts_with(['.', '-', ')', '_']) || rest.starts_with(" -") || track.starts_with('0');
     if !is_track(track) || after.is_empty() || !separated || rest.len() == after.len() {
         guess.disc = 0;
         return name;

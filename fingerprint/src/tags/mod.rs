@@ -10,7 +10,7 @@ use std::path::Path;
 
 use antiphon_proto::Container;
 
-use crate::container::asf;
+use crate::container::{asf, mkv};
 use crate::limits::{GENRE_BYTES, MAX_COVER_BYTES, TEXT_BYTES};
 use crate::source::Window;
 
@@ -136,7 +136,15 @@ pub(crate) fn read(container: Container, open: Open<'_>, start: u64) -> Tags {
     let mut tags = Tags::default();
     match container {
         Container::Wma => read_asf(open, start, &mut tags),
-        Container::Mka => container::read(container, open, start, &mut tags),
+        Container::Mka => {
+            container::read(container, open, start, &mut tags);
+            if let Some(title) = open(start).ok().and_then(|mut window| {
+                let end = window.len();
+                mkv::title(&mut window, end)
+            }) {
+                tags.put(Field::Title, &title);
+            }
+        }
         Container::Aac => {
             if start > 0 {
                 container::read_id3v2(open, &mut tags);
@@ -195,7 +203,7 @@ fn read_asf(open: Open<'_>, start: u64, tags: &mut Tags) {
             "WM/AlbumTitle" => Field::Album,
             "WM/AlbumArtist" => Field::AlbumArtist,
             "WM/Genre" => Field::Genre,
-            "WM/Year" | "WM/OriginalReleaseYear" => Field::Year,
+            "WM/Year" | "WM/OriginalReleaseYear" | "date" => Field::Year,
             "WM/TrackNumber" => Field::Track,
             "WM/PartOfSet" => Field::Disc,
             "WM/ISRC" => Field::Isrc,
@@ -240,11 +248,13 @@ mod tests {
         let mut tags = Tags { title: "Real".into(), ..Tags::default() };
         tags.fill_from_path(path);
         assert!(tags.guessed);
-        assert_eq!((tags.title.as_str(), tags.artist.as_str(), tags.album.as_str()), ("Real", "An Artist", "An Album"));
+        assert_eq!(
+            (tags.title.as_str(), tags.artist.as_str(), tags.album.as_str()),
+            ("Real", "An Artist", "An Album")
+        );
         assert_eq!((tags.track, tags.year), (3, 2001));
 
-        let mut full =
-            Tags { title: "T".into(), artist: "A".into(), album: "B".into(), ..Tags::default() };
+        let mut full = Tags { title: "T".into(), artist: "A".into(), album: "B".into(), ..Tags::default() };
         let before = full.clone();
         full.fill_from_path(path);
         assert_eq!(full, before);

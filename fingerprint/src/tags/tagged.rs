@@ -19,7 +19,10 @@ const KEYS: [(Field, &[ItemKey]); 10] = [
     (Field::Album, &[ItemKey::AlbumTitle]),
     (Field::AlbumArtist, &[ItemKey::AlbumArtist, ItemKey::AlbumArtists]),
     (Field::Genre, &[ItemKey::Genre]),
-    (Field::Year, &[ItemKey::RecordingDate, ItemKey::Year, ItemKey::ReleaseDate, ItemKey::OriginalReleaseDate]),
+    (
+        Field::Year,
+        &[ItemKey::RecordingDate, ItemKey::Year, ItemKey::ReleaseDate, ItemKey::OriginalReleaseDate],
+    ),
     (Field::Track, &[ItemKey::TrackNumber]),
     (Field::Disc, &[ItemKey::DiscNumber]),
     (Field::Isrc, &[ItemKey::Isrc]),

@@ -1,6 +1,12 @@
 //! Real music, its re-encodings and `fpcalc`, for the comparison tests and the agreement example.
 
-#![allow(dead_code, reason = "each test uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test uses its part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    reason = "a test stops where it goes wrong"
+)]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -28,7 +34,11 @@ const fn lossy(name: &'static str, extension: &'static str, arguments: &'static 
     Encoding { name, extension, arguments, lossless: false }
 }
 
-const fn lossless(name: &'static str, extension: &'static str, arguments: &'static [&'static str]) -> Encoding {
+const fn lossless(
+    name: &'static str,
+    extension: &'static str,
+    arguments: &'static [&'static str],
+) -> Encoding {
     Encoding { name, extension, arguments, lossless: true }
 }
 
@@ -37,7 +47,11 @@ pub const ENCODINGS: &[Encoding] = &[
     lossy("mp3 128 kbit/s", "mp3", &["-c:a", "libmp3lame", "-b:a", "128k"]),
     lossy("mp3 320 kbit/s", "mp3", &["-c:a", "libmp3lame", "-b:a", "320k"]),
     lossy("mp3 V4, 48 kHz", "mp3", &["-ar", "48000", "-c:a", "libmp3lame", "-q:a", "4"]),
-    lossy("mp3 without tags", "mp3", &["-c:a", "libmp3lame", "-b:a", "160k", "-write_xing", "0", "-id3v2_version", "0"]),
+    lossy(
+        "mp3 without tags",
+        "mp3",
+        &["-c:a", "libmp3lame", "-b:a", "160k", "-write_xing", "0", "-id3v2_version", "0"],
+    ),
     lossy("ogg vorbis", "ogg", &["-c:a", "libvorbis", "-q:a", "5"]),
     lossless("ogg flac", "oga", &["-c:a", "flac", "-f", "ogg"]),
     lossless("flac", "flac", &["-c:a", "flac"]),
@@ -111,11 +125,7 @@ pub fn encode(track: &Path, encoding: &Encoding, folder: &Path, seconds: u32) ->
 /// Runs a program that has to succeed.
 pub fn run(command: &mut Command) {
     let output = command.stdin(Stdio::null()).output().unwrap();
-    assert!(
-        output.status.success(),
-        "{command:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// What `fpcalc` says: raw items and the duration in seconds.
@@ -185,7 +195,13 @@ impl Row {
 pub type Table = BTreeMap<String, Row>;
 
 /// Compares one file; `reference` is the file that `fpcalc` gets.
-pub fn compare(table: &mut Table, name: &str, analyzer: &Analyzer, path: &Path, reference: &Path) -> Analysis {
+pub fn compare(
+    table: &mut Table,
+    name: &str,
+    analyzer: &Analyzer,
+    path: &Path,
+    reference: &Path,
+) -> Analysis {
     let before = own_cpu_seconds();
     let children = child_cpu_seconds();
     let analysis = analyzer.analyze(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
