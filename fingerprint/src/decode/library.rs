@@ -1,4 +1,4 @@
-//! Everything that symphonia decodes, with libopus for Opus.
+//! Everything that symphonia decodes, with a decoder of another crate for Opus.
 //!
 //! Delays at the start are cut here and not by symphonia's decoders, because what has to be cut is what FFmpeg
 //! cuts: the fingerprints of the same file must be the same.
@@ -21,7 +21,7 @@ use symphonia::core::units::{Duration, Timestamp};
 use symphonia::default::formats as readers;
 
 use super::gather::{Gaps, Gather, Gathered};
-use super::{Decoded, check_deadline, finish, timed_out};
+use super::{Decoded, check_deadline, finish, opus, timed_out};
 use crate::audio::Progress;
 use crate::container::{adts, mp3, mp4, ogg};
 use crate::error::AnalyzeError;
@@ -216,30 +216,21 @@ fn registry() -> &'static CodecRegistry {
     REGISTRY.get_or_init(|| {
         let mut registry = CodecRegistry::new();
         symphonia::default::register_enabled_codecs(&mut registry);
-        registry.register_audio_decoder::<symphonia_adapter_libopus::OpusDecoder>();
+        registry.register_audio_decoder::<opus::Opus>();
         registry
     })
 }
 
 fn make_decoder(params: &AudioCodecParameters, facts: &Facts) -> Result<Box<dyn AudioDecoder>, AnalyzeError> {
-    let mut params = params.clone();
-    if params.codec == codec::CODEC_ID_OPUS {
-        // The adapter would cut the pre-skip out of the first packet only, however long it is.
-        params.extra_data = None;
-        params.sample_rate = Some(OPUS_RATE);
-    }
     let gapless = matches!(facts.skip, Skip::ByPackets);
     let options = AudioDecoderOptions::default().gapless(gapless);
-    registry().make_audio_decoder(&params, &options).map_err(|error| match error {
+    registry().make_audio_decoder(params, &options).map_err(|error| match error {
         Error::Unsupported(what) => {
             AnalyzeError::Unsupported(format!("{} ({what})", codec_name(params.codec)))
         }
         other => AnalyzeError::Corrupt(other.to_string()),
     })
 }
-
-/// Opus always decodes to this rate.
-const OPUS_RATE: u32 = 48_000;
 
 /// Pre-skip of an `OpusHead` (RFC 7845, 5.1), in frames of 48 kHz.
 fn opus_pre_skip(params: &AudioCodecParameters) -> u64 {
@@ -332,7 +323,7 @@ impl Facts {
 fn ogg_duration_ms(end: u64, track: &Track, params: &AudioCodecParameters) -> Option<u64> {
     let is_opus = params.codec == codec::CODEC_ID_OPUS;
     let (rate, pre_skip) =
-        if is_opus { (OPUS_RATE, opus_pre_skip(params)) } else { (params.sample_rate?, 0) };
+        if is_opus { (opus::RATE, opus_pre_skip(params)) } else { (params.sample_rate?, 0) };
     let start = u64::try_from(track.start_ts.get()).unwrap_or(0);
     let samples = end.checked_sub(start.max(pre_skip)).filter(|&samples| samples > 0)?;
     u64::try_from(u128::from(samples) * 1_000 / u128::from(rate.max(1))).ok()

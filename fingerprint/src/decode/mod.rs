@@ -4,6 +4,7 @@ mod ape;
 pub(crate) mod ffmpeg;
 mod gather;
 mod library;
+mod opus;
 
 use std::time::{Duration, Instant};
 

@@ -3,7 +3,7 @@
 //!
 //! The pre-skip is not cut here: whoever collects the samples counts it over as many packets as it takes.
 
-use opus_decoder::{OpusDecoder, OpusError, OpusMultistreamDecoder};
+use opus_pure::{Error as OpusError, OpusDecoder, OpusMSDecoder};
 use symphonia::core::audio::{
     AsGenericAudioBufferRef, AudioBuffer, AudioMut, AudioSpec, Channels, GenericAudioBufferRef,
 };
@@ -18,6 +18,9 @@ use symphonia::core::packet::PacketRef;
 /// Every Opus stream can be decoded to this rate, and FFmpeg does.
 pub(super) const RATE: u32 = 48_000;
 
+/// As the decoder wants it.
+const RATE_HZ: i32 = 48_000;
+
 /// Longest packet: 120 ms (RFC 6716, 3.2.5).
 const PACKET_FRAMES: usize = RATE as usize / 1_000 * 120;
 
@@ -29,32 +32,19 @@ pub(super) struct Opus {
     params: AudioCodecParameters,
     streams: Streams,
     channels: usize,
-    interleaved: Vec<i16>,
-    buffer: AudioBuffer<i16>,
+    interleaved: Vec<f32>,
+    buffer: AudioBuffer<f32>,
 }
 
 enum Streams {
     One(Box<OpusDecoder>),
-    Many(Box<OpusMultistreamDecoder>),
+    Many(Box<OpusMSDecoder>),
 }
 
-/// How the channels lie in the streams of a packet.
-struct Mapping<'a> {
-    streams: usize,
-    coupled: usize,
-    channels: &'a [u8],
-}
-
-impl<'a> Mapping<'a> {
-    /// The table of an `OpusHead` of a mapping family other than 0 (RFC 7845, 5.1.1).
-    fn read(head: &'a [u8]) -> Option<Self> {
-        let (channels, family) = (usize::from(*head.get(9)?), *head.get(18)?);
-        if !head.starts_with(b"OpusHead") || family == 0 {
-            return None;
-        }
-        let (streams, coupled) = (usize::from(*head.get(19)?), usize::from(*head.get(20)?));
-        Some(Self { streams, coupled, channels: head.get(21..21 + channels)? })
-    }
+/// Mapping family of an `OpusHead` (RFC 7845, 5.1.1); 0 without one.
+fn mapping_family(params: &AudioCodecParameters) -> u8 {
+    let head = params.extra_data.as_deref().unwrap_or(&[]);
+    head.get(18).copied().filter(|_| head.starts_with(b"OpusHead")).unwrap_or(0)
 }
 
 fn failed(error: &OpusError) -> Error {
@@ -68,29 +58,26 @@ impl Opus {
     fn new(params: &AudioCodecParameters) -> Result<Self> {
         let layout = params.channels.clone().ok_or(Error::Unsupported("opus: no number of channels"))?;
         let channels = layout.count();
-        let mapping = Mapping::read(params.extra_data.as_deref().unwrap_or(&[]));
-        let streams = match mapping {
-            Some(mapping) if mapping.channels.len() == channels && channels <= CHANNELS => {
-                let decoder =
-                    OpusMultistreamDecoder::new(RATE, channels, mapping.streams, mapping.coupled, mapping.channels);
-                Streams::Many(Box::new(decoder.map_err(|error| failed(&error))?))
-            }
-            None if channels == 1 || channels == 2 => {
-                Streams::One(Box::new(OpusDecoder::new(RATE, channels).map_err(|error| failed(&error))?))
+        let family = mapping_family(params);
+        let streams = match (family, channels) {
+            (0, 1 | 2) => OpusDecoder::new(RATE_HZ, channels).map(|one| Streams::One(Box::new(one))),
+            (1, 1..=CHANNELS) => {
+                OpusMSDecoder::new(RATE_HZ, channels, family).map(|many| Streams::Many(Box::new(many)))
             }
             _ => return Err(Error::Unsupported("opus: this layout of channels")),
         };
+        let streams = streams.map_err(|error| failed(&error))?;
         Ok(Self {
             params: params.clone(),
             streams,
             channels,
-            interleaved: vec![0; PACKET_FRAMES * channels],
+            interleaved: vec![0.0; PACKET_FRAMES * channels],
             buffer: buffer(layout),
         })
     }
 }
 
-fn buffer(layout: Channels) -> AudioBuffer<i16> {
+fn buffer(layout: Channels) -> AudioBuffer<f32> {
     AudioBuffer::new(AudioSpec::new(RATE, layout), PACKET_FRAMES)
 }
 
@@ -100,10 +87,11 @@ impl AudioDecoder for Opus {
     }
 
     fn reset(&mut self) {
-        match &mut self.streams {
-            Streams::One(decoder) => decoder.reset(),
-            Streams::Many(decoder) => decoder.reset(),
-        }
+        // It cannot fail for a decoder that was made.
+        let _ = match &mut self.streams {
+            Streams::One(decoder) => decoder.reset_state(),
+            Streams::Many(decoder) => decoder.reset_state(),
+        };
     }
 
     fn codec_params(&self) -> &AudioCodecParameters {
@@ -117,8 +105,8 @@ impl AudioDecoder for Opus {
             return Err(Error::DecodeError("opus: empty packet"));
         }
         let decoded = match &mut self.streams {
-            Streams::One(decoder) => decoder.decode(packet.data, &mut self.interleaved, false),
-            Streams::Many(decoder) => decoder.decode(packet.data, &mut self.interleaved, false),
+            Streams::One(decoder) => decoder.decode(packet.data, PACKET_FRAMES, &mut self.interleaved),
+            Streams::Many(decoder) => decoder.decode(packet.data, PACKET_FRAMES, &mut self.interleaved),
         };
         let frames = decoded.map_err(|error| failed(&error))?.min(PACKET_FRAMES);
         self.buffer.render_uninit(Some(frames));
@@ -162,14 +150,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mapping_tables_are_read_or_refused() {
-        let mut head = b"OpusHead\x01\x06\x38\x01\x80\xbb\0\0\0\0\x01\x04\x02\0\x04\x01\x02\x03\x05".to_vec();
-        let mapping = Mapping::read(&head).unwrap();
-        assert_eq!((mapping.streams, mapping.coupled, mapping.channels), (4, 2, &[0, 4, 1, 2, 3, 5][..]));
-        for length in 0..head.len() {
-            assert!(Mapping::read(&head[..length]).is_none());
-        }
-        head[18] = 0;
-        assert!(Mapping::read(&head).is_none());
+    fn the_mapping_family_is_read_where_there_is_one() {
+        let family = |head: &[u8]| {
+            let mut params = AudioCodecParameters::new();
+            params.with_extra_data(head.into());
+            mapping_family(&params)
+        };
+        let head = b"OpusHead\x01\x06\x38\x01\x80\xbb\0\0\0\0\x01\x04\x02\0\x04\x01\x02\x03\x05";
+        assert_eq!(family(head), 1);
+        assert_eq!(family(&head[..18]), 0);
+        assert_eq!(family(b"not such a head, but long enough"), 0);
     }
 }
