@@ -10,7 +10,7 @@ use antiphon_proto::{
 
 use crate::{
     error::{AppendError, Fault},
-    ledger::{Inner, Ledger, Writer, song_at},
+    ledger::{Inner, Ledger, Writer, feed_from, song_at},
     refusal::Refusal,
     rule::{NearDuplicates, RuleError, Similar},
     state::{ApplyError, Batch, Checked, CheckedRegistration, ContentEntry, Entry, Position, Receipt, View},
@@ -123,12 +123,38 @@ impl View for Committed<'_> {
 }
 
 impl Writer {
-    /// Forgets the last proposal, and with it whatever the rule holds beyond the ledger.
-    pub(crate) fn abandon(&mut self, size: u64) -> Result<(), RuleError> {
-        match self.prepared.take() {
-            Some(_) => self.rule.truncate(size),
-            None => Ok(()),
+    /// Forgets the last proposal, and with it whatever the rule holds beyond the ledger. A rule that failed before is
+    /// mended first: there may be room on the disk again.
+    pub(crate) fn abandon(&mut self, store: &Store) -> Result<(), Fault> {
+        self.prepared = None;
+        if self.rule_broken {
+            self.mend(store)?;
+            self.rule_broken = false;
+            tracing::info!("the near-duplicate index works again");
         }
+        let truncated = self.rule.truncate(store.size()).map_err(Fault::from);
+        self.watch(&truncated);
+        truncated
+    }
+
+    /// Goes on from what the rule holds, or else has it begin anew.
+    fn mend(&mut self, store: &Store) -> Result<(), Fault> {
+        let size = store.size();
+        let rule = &mut *self.rule;
+        let kept = rule.truncate(size).and_then(|()| rule.flush()).map_err(Fault::from);
+        match kept.and_then(|()| feed_from(store, rule, size, &|_| {})) {
+            Err(Fault::Rule(error)) => {
+                tracing::warn!(%error, "the near-duplicate index is built again");
+                rule.reset()?;
+                feed_from(store, rule, size, &|_| {})
+            }
+            done => done,
+        }
+    }
+
+    /// Remembers when the rule has failed.
+    pub(crate) fn watch<T>(&mut self, done: &Result<T, Fault>) {
+        self.rule_broken |= matches!(done, Err(Fault::Rule(RuleError::Index(_))));
     }
 }
 
@@ -144,10 +170,12 @@ impl Ledger {
             in_parallel(registrations, |registration| CheckedRegistration::new(&inner.params, registration));
         let mut writer = inner.writer();
         let tip = inner.store.tip();
-        writer.abandon(tip.position.size)?;
-        let proposal = inner.build(&mut writer, tip.clone(), time_ms, checked);
-        if proposal.is_err() {
-            writer.rule.truncate(tip.position.size)?;
+        writer.abandon(&inner.store)?;
+        let size = tip.position.size;
+        let proposal = inner.build(&mut writer, tip, time_ms, checked);
+        writer.watch(&proposal);
+        if proposal.is_err() && writer.rule.truncate(size).is_err() {
+            writer.rule_broken = true;
         }
         proposal
     }
@@ -174,6 +202,9 @@ impl Ledger {
         if batch.first != size {
             return Err(AppendError::NotNext { size, first: batch.first });
         }
+        if writer.rule_broken {
+            writer.abandon(&inner.store)?;
+        }
         let done = inner.accept(&mut writer, tip, batch).and_then(|(receipts, entries, tip)| {
             let tip = Tip { seal: batch.seal.clone(), ..tip };
             let new = NewBatch { first: batch.first, blocks: &batch.blocks, entries: &entries, tip };
@@ -181,9 +212,12 @@ impl Ledger {
             Ok(receipts)
         });
         if done.is_err() {
-            // What the rule took in is not in the ledger. If it cannot forget, it is fed again at the next start.
-            if let Err(error) = writer.rule.truncate(size) {
-                tracing::error!(%error, "the near-duplicate index is out of step; start again");
+            // What the rule took in is not in the ledger.
+            let forgotten = writer.rule.truncate(size);
+            let failed = matches!(done, Err(AppendError::Fault(Fault::Rule(RuleError::Index(_)))));
+            writer.rule_broken |= failed || forgotten.is_err();
+            if let Err(error) = forgotten {
+                tracing::error!(%error, "the near-duplicate index is out of step; it is fed again");
             }
         } else {
             inner.size.send_replace(inner.store.size());
@@ -199,6 +233,7 @@ impl Ledger {
             && writer.rule.should_flush()
             && let Err(error) = writer.rule.flush()
         {
+            writer.rule_broken = true;
             tracing::error!(%error, "the near-duplicate index was not written; it is tried again");
         }
     }
@@ -267,12 +302,14 @@ impl Inner {
         tip: Tip,
         batch: &SealedBatch,
     ) -> Result<(Vec<Receipt>, Vec<Entry>, Tip), AppendError> {
+        // Taken before anything can fail: what is not appended now is not prepared any more.
+        let prepared = writer.prepared.take();
         let first = tip.position.size;
         let total: usize = batch.blocks.iter().map(Vec::len).sum();
         if batch.blocks.len() > limits::BATCH_BLOCKS || total > limits::BATCH_BYTES {
             return Err(AppendError::Refused { index: first, refusal: Refusal::BatchFull });
         }
-        if let Some(prepared) = writer.prepared.take() {
+        if let Some(prepared) = prepared {
             let same = prepared.first == first
                 && prepared.hashes.len() == batch.blocks.len()
                 && prepared
@@ -285,8 +322,9 @@ impl Inner {
                 let receipts = receipts(first, &prepared.tip.position, &prepared.hashes);
                 return Ok((receipts, prepared.entries, prepared.tip));
             }
-            writer.rule.truncate(first).map_err(Fault::from)?;
         }
+        // Whatever a proposal left in the rule.
+        writer.rule.truncate(first).map_err(Fault::from)?;
         self.apply_all(writer, tip, batch)
     }
 
@@ -307,7 +345,8 @@ impl Inner {
         let mut state = Batch::begin(&self.params, tip.position, &mut view);
         let mut receipts = Vec::with_capacity(checked.len());
         for ((block, bytes), index) in checked.into_iter().zip(&batch.blocks).zip(batch.first..) {
-            let refused = |refusal| AppendError::Refused { index, refusal };
+            // The seal is good, so it is not the sender who is wrong.
+            let refused = |refusal| AppendError::Disagrees { index, refusal };
             let block = block.map_err(|invalid| refused(invalid.into()))?;
             receipts.push(state.apply(&block).map_err(|error| match error {
                 ApplyError::Refused(refusal) => refused(refusal),

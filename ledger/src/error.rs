@@ -137,12 +137,24 @@ pub enum AppendError {
         /// First block of the batch.
         first: u64,
     },
-    /// A block that no ledger may hold at this place.
+    /// Refused before its seal was looked at: nobody who may seal made such a batch.
     #[error("block {index} is refused: {refusal}")]
     Refused {
         /// Index that the block would have.
         index: u64,
         /// Why.
+        refusal: Refusal,
+    },
+    /// The network decided for a block that the rules refuse here. Whoever passed the batch on is not at fault: this
+    /// version or its near-duplicate index differs from those of whoever ordered.
+    #[error(
+        "block {index} is decided by the network, but refused here: {refusal}. This antiphon is too old, or its \
+         fingerprint index is wrong: upgrade, or remove fingerprints.redb and start again"
+    )]
+    Disagrees {
+        /// Index that the block would have.
+        index: u64,
+        /// Why it is refused.
         refusal: Refusal,
     },
     /// The proof that comes with the batch does not hold.
@@ -163,7 +175,7 @@ pub enum AppendError {
 }
 
 impl AppendError {
-    /// Whether the batch itself is at fault, so that whoever sent it is.
+    /// Whether the batch itself is at fault, so that whoever sent it is: anybody can see that no good seal covers it.
     #[must_use]
     pub const fn is_invalid_batch(&self) -> bool {
         matches!(self, Self::Empty | Self::Refused { .. } | Self::Seal(_))

@@ -76,6 +76,8 @@ pub(crate) struct Writer {
     pub(crate) rule: Box<dyn NearDuplicates>,
     /// The last proposal, which the rule has taken in.
     pub(crate) prepared: Option<Prepared>,
+    /// The rule failed: what it holds is not known until it was mended.
+    pub(crate) rule_broken: bool,
 }
 
 /// Sums over the ledger.
@@ -145,7 +147,7 @@ impl Ledger {
         let mut rule = options.rule;
         feed(&store, &mut *rule, &tell)?;
         let size = watch::Sender::new(store.size());
-        let writer = Mutex::new(Writer { tail, rule, prepared: None });
+        let writer = Mutex::new(Writer { tail, rule, prepared: None, rule_broken: false });
         Ok(Self(Arc::new(Inner { genesis, params, policy, store, writer, size, _lock: lock })))
     }
 
@@ -316,8 +318,10 @@ impl Ledger {
     pub fn check_near_duplicate(&self, song: &Song) -> Result<Option<Similar>, Fault> {
         let mut writer = self.0.writer();
         // A proposal that is not in the ledger must not be found.
-        writer.abandon(self.0.store.size())?;
-        Committed::new(&self.0.store, &mut *writer.rule).similar(song)
+        writer.abandon(&self.0.store)?;
+        let found = Committed::new(&self.0.store, &mut *writer.rule).similar(song);
+        writer.watch(&found);
+        found
     }
 
     /// The song of the ledger that sounds closest to this one, whatever the rule says of the two.
@@ -326,9 +330,11 @@ impl Ledger {
     /// As [`Ledger::check_near_duplicate`].
     pub fn closest(&self, song: &Song) -> Result<Option<Closest>, Fault> {
         let mut writer = self.0.writer();
-        writer.abandon(self.0.store.size())?;
+        writer.abandon(&self.0.store)?;
         let mut fetch = |index| self.song(index);
-        Ok(writer.rule.closest(song, &mut fetch)?)
+        let closest = writer.rule.closest(song, &mut fetch).map_err(Fault::from);
+        writer.watch(&closest);
+        closest
     }
 
     /// Brings the index on disk up to the end of the ledger.
@@ -337,8 +343,10 @@ impl Ledger {
     /// [`Fault`]; nothing is lost by it, the next start takes longer.
     pub fn fold_now(&self) -> Result<(), Fault> {
         let mut writer = self.0.writer();
-        writer.abandon(self.0.store.size())?;
-        writer.rule.flush()?;
+        writer.abandon(&self.0.store)?;
+        let flushed = writer.rule.flush().map_err(Fault::from);
+        writer.watch(&flushed);
+        flushed?;
         self.0.store.fold_now().map_err(|error| ReadError::Index(error.to_string()).into())
     }
 
@@ -402,11 +410,7 @@ fn genesis(dir: &Path, given: Option<Genesis>) -> Result<Genesis, OpenError> {
 }
 
 /// Feeds the rule with what it lacks; once more from the start, when its index is ahead of the ledger or fails.
-pub(crate) fn feed(
-    store: &Store,
-    rule: &mut dyn NearDuplicates,
-    tell: &dyn Fn(Progress),
-) -> Result<(), OpenError> {
+fn feed(store: &Store, rule: &mut dyn NearDuplicates, tell: &dyn Fn(Progress)) -> Result<(), OpenError> {
     let size = store.size();
     if rule.next_index() == u64::MAX {
         return Ok(());
@@ -429,7 +433,7 @@ pub(crate) fn feed(
     })
 }
 
-fn feed_from(
+pub(crate) fn feed_from(
     store: &Store,
     rule: &mut dyn NearDuplicates,
     size: u64,

@@ -33,7 +33,7 @@ pub enum RuleError {
     /// The song's fingerprint is not one: the registration is malformed.
     #[error("the fingerprint is malformed: {0}")]
     BadFingerprint(String),
-    /// The index is damaged or cannot be written; the ledger feeds it again when it is opened next.
+    /// The index is damaged or cannot be written; the ledger feeds it again before it is next used.
     #[error("the near-duplicate index failed: {0}")]
     Index(String),
     /// A song could not be fetched.

@@ -5,7 +5,7 @@ use antiphon_proto::{BlockHash, ContentHash, RootHash, SongId, wire::Song};
 use crate::{
     append::{Committed, in_parallel},
     error::{Fault, VerifyError},
-    ledger::{Inner, Ledger, REPORT_EVERY, feed},
+    ledger::{Inner, Ledger, REPORT_EVERY},
     progress::{Progress, Stage},
     rule::{NearDuplicates, NoRule, Similar},
     state::{ApplyError, Batch, Checked, ContentEntry, Entry, Position, View},
@@ -83,16 +83,16 @@ impl Ledger {
             return inner.verify(&mut NoRule, false, progress);
         }
         let mut writer = inner.writer();
-        writer.abandon(inner.store.size())?;
+        writer.prepared = None;
+        // Until it holds the whole ledger again.
+        writer.rule_broken = true;
         writer.rule.reset()?;
         let report = inner.verify(&mut *writer.rule, true, progress);
-        if report.is_err() {
-            // The rule must not be left with a part of the ledger.
-            if let Err(error) = feed(&inner.store, &mut *writer.rule, &|_| {}) {
-                tracing::error!(%error, "the near-duplicate index is out of step; start again");
-            }
-        } else {
+        if report.is_ok() {
             writer.rule.flush()?;
+            writer.rule_broken = false;
+        } else if let Err(error) = writer.abandon(&inner.store) {
+            tracing::error!(%error, "the near-duplicate index is out of step; it is fed again when it is needed");
         }
         report
     }
@@ -119,6 +119,10 @@ impl Inner {
                 }
             };
             self.verify_batch(rule, &mut tip, &batch)?;
+            // A rule keeps only so much in memory; nobody else empties it meanwhile.
+            if rule.should_flush() {
+                rule.flush()?;
+            }
             batches = batches.saturating_add(1);
             if tip.position.size - reported >= REPORT_EVERY || tip.position.size == total {
                 reported = tip.position.size;

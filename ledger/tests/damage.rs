@@ -10,7 +10,7 @@ use std::{
 };
 
 use antiphon_ledger::{
-    Info, Ledger, OpenError, Options, ReadError, Stage, VerifyError,
+    AppendError, Info, Ledger, OpenError, Options, ReadError, Stage, VerifyError,
     bench::{RawSong, append_raw},
 };
 use antiphon_proto::wire::Registration;
@@ -325,12 +325,112 @@ fn an_index_from_elsewhere_is_not_used() {
     let (a, b) = (scratch(), scratch());
     let infos = filled(a.path(), 3);
     open(a.path()).close().unwrap();
-    filled(b.path(), 30);
+    let b_infos = filled(b.path(), 30);
     open(b.path()).close().unwrap();
     // Of the same network, but ahead of these segments.
     fs::remove_dir_all(a.path().join("index")).unwrap();
     copy(&b.path().join("index"), &a.path().join("index"));
-    is_whole(a.path(), &infos[3], "index of a longer ledger");
+    // It proves that blocks are gone which were acknowledged: somebody has to decide.
+    let (here, there) = (infos[3].size, b_infos[30].size);
+    for _ in 0..2 {
+        match try_open(a.path()) {
+            Err(OpenError::Damaged(damage)) => {
+                assert!(damage.what.contains(&format!("the last {} of them", there - here)), "{damage}");
+                assert!(damage.what.contains("fork") && damage.what.contains("index"), "{damage}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    remove_index(a.path());
+    is_whole(a.path(), &infos[3], "without the index of a longer ledger");
+}
+
+#[test]
+fn a_lost_end_is_damage_while_the_index_knows_it() {
+    let dir = scratch();
+    let infos = filled(dir.path(), 30);
+    open(dir.path()).close().unwrap();
+    let last = segments(dir.path()).pop().unwrap();
+    let whole = fs::read(&last).unwrap();
+    for length in [0, 64, whole.len() - 1] {
+        match length {
+            0 => fs::remove_file(&last).unwrap(),
+            length => fs::write(&last, &whole[..length]).unwrap(),
+        }
+        match try_open(dir.path()) {
+            Err(OpenError::Damaged(damage)) => assert!(damage.what.contains("missing"), "{damage}"),
+            other => panic!("{length}: {other:?}"),
+        }
+        fs::write(&last, &whole).unwrap();
+    }
+    is_whole(dir.path(), &infos[30], "restored");
+}
+
+/// A segment that got no batch, as after a failure between making it and writing to it.
+#[test]
+fn an_empty_segment_is_used_by_the_next_batch() {
+    let dir = scratch();
+    let infos = filled(dir.path(), 20);
+    let files = segments(dir.path());
+    let mut header = Vec::new();
+    let at =
+        infos.iter().position(|info| files.iter().any(|file| name_of(file) == info.size && info.size > 0));
+    let first = infos[at.unwrap()].size;
+    // Everything from that segment on goes, but for the segment's header.
+    for file in &files {
+        match name_of(file) {
+            number if number == first => {
+                header = fs::read(file).unwrap()[..64].to_vec();
+                fs::write(file, &header).unwrap();
+            }
+            number if number > first => fs::remove_file(file).unwrap(),
+            _ => {}
+        }
+    }
+    assert_eq!(header.len(), 64);
+    remove_index(dir.path());
+    let count = segments(dir.path()).len();
+    let ledger = try_open(dir.path()).unwrap();
+    assert_eq!(ledger.size(), first);
+    // More than a segment holds: it goes into the empty one all the same.
+    let artist = Artist::new(2, ledger.genesis());
+    let many: Vec<_> = (0..40).map(|n| artist.song_registration(2_000_000 + n)).collect();
+    extend(&ledger, &many).unwrap();
+    let after = plain(&ledger);
+    drop(ledger);
+    assert_eq!(segments(dir.path()).len(), count);
+    is_whole(dir.path(), &after, "after an empty segment");
+}
+
+/// A failure that leaves open whether the new segment is there: nothing goes behind the end of the one before.
+#[test]
+fn a_segment_that_cannot_be_made_stops_appending_until_the_next_start() {
+    let dir = scratch();
+    let infos = filled(dir.path(), 3);
+    let ledger = open(dir.path());
+    let artist = Artist::new(3, ledger.genesis());
+    let mut before = infos[3].clone();
+    let taken = loop {
+        let taken = dir.path().join("segments").join(format!("{:020}.seg", ledger.size()));
+        fs::create_dir(&taken).unwrap();
+        match extend(&ledger, &[artist.song_registration(3_000_000 + ledger.size())]) {
+            Ok(_) => fs::remove_dir(&taken).unwrap(),
+            Err(AppendError::File(_)) => break taken,
+            Err(other) => panic!("{other}"),
+        }
+        before = plain(&ledger);
+    };
+    let song = [artist.song_registration(4_000_000)];
+    assert!(matches!(extend(&ledger, &song), Err(AppendError::Halted)));
+    fs::remove_dir(&taken).unwrap();
+    assert!(matches!(extend(&ledger, &song), Err(AppendError::Halted)));
+    drop(ledger);
+    is_whole(dir.path(), &before, "opened again");
+    assert!(taken.exists(), "the next batch has made the segment");
+}
+
+fn name_of(segment: &Path) -> u64 {
+    segment.file_stem().unwrap().to_str().unwrap().parse().unwrap()
 }
 
 /// Of a ledger of the same network and the same lengths, but with other songs.

@@ -152,7 +152,7 @@ fn the_member_is_bound_by_the_rules() {
         let root = root_with(&ledger, &blocks);
         let seal = sealer(ledger.genesis()).seal(2, root);
         match ledger.append(&SealedBatch { first: 1, blocks, seal }) {
-            Err(AppendError::Refused { index: 1, refusal }) => refusal,
+            Err(AppendError::Disagrees { index: 1, refusal }) => refusal,
             other => panic!("{other:?}"),
         }
     };
@@ -191,6 +191,7 @@ fn too_many_blocks_are_refused_before_anything_else() {
     many.blocks = vec![vec![0; 10]; antiphon_proto::limits::BATCH_BLOCKS + 1];
     let error = refuses(&follower, &many, &all[2]);
     assert!(matches!(error, AppendError::Refused { refusal: Refusal::BatchFull, .. }));
+    assert!(error.is_invalid_batch());
     let mut large = all[3].clone();
     large.blocks[0] = vec![0; antiphon_proto::limits::BATCH_BYTES + 1];
     let error = refuses(&follower, &large, &all[3]);

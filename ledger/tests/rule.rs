@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::path::Path;
+use std::{path::Path, sync::atomic::Ordering};
 
 use antiphon_ledger::{AppendError, Fault, Ledger, Options, Refusal, RuleError, Verdict};
 use antiphon_proto::wire::{RefusalCode, Registration, Song};
@@ -109,7 +109,9 @@ fn a_batch_refused_half_way_leaves_no_trace() {
     extend(&careless, &[registration(&artist, 1, 5), registration(&artist, 2, 5)]).unwrap();
     let follower = open(b.path(), &FirstByte::default());
     match follower.append(&batches(&careless)[0]) {
-        Err(AppendError::Refused { index: 1, refusal: Refusal::NearDuplicate { index: 0, .. } }) => {}
+        Err(
+            error @ AppendError::Disagrees { index: 1, refusal: Refusal::NearDuplicate { index: 0, .. } },
+        ) => assert!(!error.is_invalid_batch(), "its seal is good: whoever passed it on is not at fault"),
         other => panic!("{other:?}"),
     }
     assert_eq!(follower.check_near_duplicate(&song(&artist, 9, 5)).unwrap(), None);
@@ -172,4 +174,49 @@ fn verifying_builds_the_rule_anew() {
     assert_eq!(last.map(|progress| (progress.done, progress.total)), Some((8, 8)));
     assert!(ledger.check_near_duplicate(&song(&artist, 99, 2)).unwrap().is_some());
     extend(&ledger, &[registration(&artist, 200, 200)]).unwrap();
+}
+
+/// More songs than a rule keeps in memory.
+#[test]
+fn verifying_flushes_the_rule_now_and_then() {
+    let dir = tempfile::tempdir().unwrap();
+    let rule = FirstByte::default();
+    let ledger = open(dir.path(), &rule);
+    let artist = Artist::new(1, ledger.genesis());
+    for batch in 0..5u8 {
+        let registrations: Vec<_> =
+            (0..50).map(|n| batch * 50 + n).map(|n| registration(&artist, n.into(), n)).collect();
+        extend(&ledger, &registrations).unwrap();
+    }
+    assert_eq!(ledger.size(), 250);
+    assert_eq!(ledger.verify(true, &mut |_| {}).unwrap().songs, 250);
+    assert!(ledger.check_near_duplicate(&song(&artist, 999, 77)).unwrap().is_some());
+}
+
+#[test]
+fn a_rule_that_failed_works_again_when_there_is_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let rule = FirstByte::default();
+    let ledger = open(dir.path(), &rule);
+    let artist = Artist::new(1, ledger.genesis());
+    for n in 0..7u8 {
+        extend(&ledger, &[registration(&artist, n.into(), n)]).unwrap();
+    }
+    let (batch, _) = sealed(&ledger, START_MS, &[registration(&artist, 7, 7)]);
+    rule.full.store(true, Ordering::Relaxed);
+    for _ in 0..3 {
+        let failed = ledger.propose(START_MS, &[registration(&artist, 8, 8)]);
+        assert!(matches!(failed, Err(Fault::Rule(RuleError::Index(_)))), "{failed:?}");
+        let failed = ledger.append(&batch);
+        assert!(matches!(failed, Err(AppendError::Fault(Fault::Rule(RuleError::Index(_))))), "{failed:?}");
+    }
+    assert_eq!(ledger.size(), 7);
+    rule.full.store(false, Ordering::Relaxed);
+    ledger.append(&batch).unwrap();
+    for n in 0..8u8 {
+        let found = ledger.check_near_duplicate(&song(&artist, 99, n)).unwrap();
+        assert_eq!(found.map(|similar| similar.index), Some(n.into()));
+    }
+    assert_eq!(extend(&ledger, &[registration(&artist, 8, 8)]).unwrap(), [Verdict::Accepted { position: 0 }]);
+    ledger.verify(true, &mut |_| {}).unwrap();
 }

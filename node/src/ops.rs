@@ -1,9 +1,6 @@
 //! What commands do, whether a running peer does it for them or they open the data directory themselves.
 
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use antiphon_fingerprint::Analyzer;
 use antiphon_proto::{
@@ -18,7 +15,7 @@ use tokio::sync::watch;
 
 use crate::{
     failure::{Failure, Kind},
-    library::scan::Targets,
+    library::{folders::outermost, scan::Targets},
     peer::{
         Peer,
         get::GetRequest,
@@ -35,6 +32,11 @@ pub enum Request {
     /// Scan these; none: all that are remembered.
     Scan {
         /// Absolute paths, as bytes in hexadecimal: paths need not be UTF-8.
+        paths: Vec<String>,
+    },
+    /// Forget folders, and what is in them.
+    Forget {
+        /// Absolute paths, as bytes in hexadecimal.
         paths: Vec<String>,
     },
     /// Get a song.
@@ -62,7 +64,11 @@ pub fn path_to_hex(path: &Path) -> String {
     HEXLOWER.encode(path.as_os_str().as_bytes())
 }
 
-fn path_from_hex(hex: &str) -> anyhow::Result<PathBuf> {
+/// The path of a [`Request`].
+///
+/// # Errors
+/// When it is not hexadecimal.
+pub fn path_from_hex(hex: &str) -> anyhow::Result<PathBuf> {
     use std::os::unix::ffi::OsStringExt;
     let bytes = HEXLOWER.decode(hex.as_bytes()).context("a path in the request is malformed")?;
     Ok(PathBuf::from(std::ffi::OsString::from_vec(bytes)))
@@ -201,6 +207,10 @@ pub async fn execute(
     Ok(match request {
         Request::Status => serde_json::to_value(status(peer, running).await?)?,
         Request::Scan { paths } => scan(peer, &paths, tell).await?,
+        Request::Forget { paths } => {
+            let folders = paths.iter().map(|hex| path_from_hex(hex)).collect::<anyhow::Result<Vec<_>>>()?;
+            json!({ "schema": 1, "files": peer.library.forget(&folders).await? })
+        }
         Request::Get(request) => {
             let (send, receive) = watch::channel(Default::default());
             let report = with_progress(peer.get(request, &send), receive, tell).await?;
@@ -278,7 +288,7 @@ async fn status(peer: &Peer, running: Option<&Running>) -> anyhow::Result<Status
         data_dir: peer.data.root().display().to_string(),
         ledger_size: peer.ledger.size(),
         library: LibraryStatus {
-            folders: peer.library.folders()?.iter().map(|folder| folder.display().to_string()).collect(),
+            folders: peer.library.folders().iter().map(|folder| folder.display().to_string()).collect(),
             files: counts.files,
             songs: counts.known,
             pending: counts.pending,
@@ -305,9 +315,9 @@ async fn scan(peer: &Peer, paths: &[String], tell: Tell<'_>) -> anyhow::Result<V
     }
     peer.library.remember(&folders)?;
     if folders.is_empty() {
-        folders = peer.library.folders()?;
+        folders = peer.library.folders();
     }
-    let targets = Targets { paths: folders.into_iter().collect::<BTreeSet<_>>(), absent_is_gone: false };
+    let targets = Targets { paths: outermost(folders), absent_is_gone: false };
     let progress = peer.library.progress();
     let work = async { Ok(peer.library.scan(targets).await?) };
     Ok(serde_json::to_value(with_progress(work, progress, tell).await?)?)

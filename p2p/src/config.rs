@@ -69,9 +69,10 @@ impl Default for ConnectionLimits {
 /// Bounds on streams and transfers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamLimits {
-    /// Streams that others opened, in all: each costs a task and at most a message of 1 MiB.
+    /// Streams that others opened, in all: each costs a task and at most a message of 1 MiB. Followers are not among
+    /// them, they have places of their own.
     pub inbound: usize,
-    /// Streams that one peer opened: a follower, registrations and a few transfers.
+    /// Streams that one peer opened: registrations and a few transfers.
     pub inbound_per_peer: usize,
     /// Files sent at once: each takes a thread and about 1 MiB. More are answered "busy".
     pub uploads: usize,
@@ -100,7 +101,7 @@ pub struct Timeouts {
     pub message: Duration,
     /// A reader that takes nothing: its stream ends.
     pub write: Duration,
-    /// A sender of audio that brings no verified group: the fetch gives up on it.
+    /// A sender of audio that brings less than 32 KiB that verify in this time: the fetch gives up on it.
     pub stall: Duration,
     /// Connections without streams are closed after this.
     pub idle: Duration,

@@ -121,6 +121,7 @@ impl Network {
         let server = Server {
             services,
             timeouts: config.timeouts,
+            followers: ledger::Followers::new(),
             uploads: Slots::new(config.streams.uploads, config.streams.uploads_per_peer),
             metrics,
             traffic,
@@ -295,7 +296,8 @@ fn swarm_config(config: &Config) -> swarm::Config {
         .with_smart_dial()
 }
 
-/// Answers what peers open, each stream in a task of its own. The number of tasks is bounded by the slots.
+/// Answers what peers open, each stream in a task of its own. The number of tasks is bounded by the slots, and
+/// by the places of followers.
 async fn serve(
     server: Arc<Server>,
     mut incoming: mpsc::Receiver<Inbound>,

@@ -52,7 +52,7 @@ impl Store {
             return Err(damage(&first.path, 0, what).into());
         }
         let path = dir.join(INDEX);
-        match open_index(&path, network, &segments) {
+        match open_index(&path, network, &segments, check)? {
             Ok((index, mark)) => {
                 let fresh = mark.is_none();
                 let store = Self::assemble(segments, index, mark, network, tuning);
@@ -214,26 +214,63 @@ fn warn_rebuild(reason: &str) {
     tracing::warn!(reason, "the index is built again from the blocks");
 }
 
-/// The index and its mark, when both can be used with these segments.
+/// The index and its mark, or why they cannot be used with these segments.
+///
+/// # Errors
+/// [`OpenError::Damaged`] when the mark proves that the segments lack blocks.
 fn open_index(
     path: &Path,
     network: &NetworkId,
     segments: &Segments,
-) -> Result<(Index, Option<Tip>), IndexError> {
-    let (index, mark) = Index::open(path, network)?;
-    let Some(tip) = &mark else { return Ok((index, None)) };
+    check: &CheckTip<'_>,
+) -> Result<Result<(Index, Option<Tip>), IndexError>, OpenError> {
+    let (index, mark) = match Index::open(path, network) {
+        Ok(opened) => opened,
+        Err(error) => return Ok(Err(error)),
+    };
+    let Some(tip) = &mark else { return Ok(Ok((index, None))) };
     let length = match segments.handle(tip.end.segment) {
         Ok((_, file)) => file.metadata().map_or(0, |meta| meta.len()),
         Err(ReadError::Index(_)) => 0,
-        Err(error) => return Err(IndexError(error.to_string())),
+        Err(error) => return Err(error.into()),
     };
-    if tip.end.offset < START || u64::from(tip.end.offset) > length {
-        tracing::error!(
-            blocks = tip.position.size,
-            "the index knows of {} blocks, but the segments end before that: acknowledged blocks are missing",
-            tip.position.size
-        );
-        return Err(IndexError("its mark lies behind the end of the segments".to_owned()));
+    if tip.end.offset >= START && u64::from(tip.end.offset) <= length {
+        return Ok(Ok((index, mark)));
     }
-    Ok((index, mark))
+    // Only what was acknowledged is folded in, and the seal tells that this network decided it.
+    if tip.position.size > 0 && check(tip).is_ok() {
+        return Err(lost(path, segments, tip));
+    }
+    Ok(Err(IndexError("its mark lies behind the end of the segments".to_owned())))
+}
+
+/// Blocks that the index knows are gone: nothing may be appended in their place without being told.
+fn lost(index: &Path, segments: &Segments, tip: &Tip) -> OpenError {
+    let known = tip.position.size;
+    let Some(last) = segments.count().checked_sub(1) else {
+        return OpenError::Index(format!("it knows {known} blocks, and there is no segment"));
+    };
+    let Some(segment) = segments.get(last) else {
+        return OpenError::Index(format!("it knows {known} blocks, and the last segment is missing"));
+    };
+    let start = Place { segment: last, offset: START };
+    // The height only tells a torn batch from damage, which makes no difference to what can be counted.
+    let mut walker = Walker::new(segments, start, segment.header.first, u64::MAX, false);
+    let (mut there, mut end) = (segment.header.first, start);
+    while let Ok(Step::Batch(batch)) = walker.step() {
+        there = there.saturating_add(batch.blocks.len() as u64);
+        end = batch.end;
+    }
+    let missing = match known.checked_sub(there) {
+        Some(missing) if missing > 0 => format!("the last {missing} of them are missing"),
+        // The last one is there, so it is a segment before it that is not.
+        _ => "some of them are missing".to_owned(),
+    };
+    let what = format!(
+        "the index knows {known} acknowledged blocks, and {missing}. Restore the segment files from a backup. A peer \
+         that only follows may remove {} and start again: it fetches them from the network. A sequencer must not go \
+         on without them: it would fork its network",
+        index.display()
+    );
+    damage(&segment.path, end.offset.into(), what).into()
 }

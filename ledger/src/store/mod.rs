@@ -140,12 +140,26 @@ impl Store {
     }
 
     fn begin_segment(&self, tail: &mut Tail, first: u64) -> Result<Place, AppendError> {
-        let segment = self.segments.create(first)?;
-        *tail = Tail::open(&self.segments, segment, START.into()).map_err(|error| match error {
-            crate::error::OpenError::File(error) => AppendError::File(error),
-            other => AppendError::Index(other.to_string()),
-        })?;
-        Ok(Place { segment, offset: START })
+        let begun = self.segments.create(first).map_err(AppendError::File).and_then(|segment| {
+            let opened = Tail::open(&self.segments, segment, START.into());
+            opened.map(|tail| (segment, tail)).map_err(|error| match error {
+                crate::error::OpenError::File(error) => AppendError::File(error),
+                other => AppendError::Index(other.to_string()),
+            })
+        });
+        match begun {
+            Ok((segment, new)) => {
+                *tail = new;
+                Ok(Place { segment, offset: START })
+            }
+            Err(error) => {
+                // A segment that may be there counts when the ledger is opened next: the one before it must not grow.
+                if self.segments.may_exist(first) {
+                    tail.halt();
+                }
+                Err(error)
+            }
+        }
     }
 
     /// The batch's records, their places, and where they end.

@@ -144,16 +144,32 @@ impl Segments {
         }
     }
 
-    /// Makes the next segment, which begins with block `first`, and everything about it durable.
+    /// Makes the next segment, which begins with block `first`, and everything about it durable. One that was made for
+    /// this block before, and got no batch, is used.
     pub(crate) fn create(&self, first: u64) -> Result<u32, FileError> {
+        let list = self.list.read().unwrap_or_else(PoisonError::into_inner);
+        if list.last().is_some_and(|last| last.header.first == first) {
+            files::sync_dir(&self.dir)?;
+            return Ok(u32::try_from(list.len() - 1).unwrap_or(u32::MAX));
+        }
+        drop(list);
         let mut salt = [0; 8];
         files::random(&mut salt)?;
         let header = Header { network: self.network, first, salt };
-        let path = self.dir.join(format!("{first:020}.{EXTENSION}"));
+        let path = self.path_of(first);
         files::write_atomically(&path, &header.to_bytes())?;
         let mut list = self.list.write().unwrap_or_else(PoisonError::into_inner);
         list.push(Segment { path, header });
         Ok(u32::try_from(list.len() - 1).unwrap_or(u32::MAX))
+    }
+
+    /// Whether there is, or may be, a file of the segment that begins with block `first`.
+    pub(crate) fn may_exist(&self, first: u64) -> bool {
+        self.path_of(first).try_exists().unwrap_or(true)
+    }
+
+    fn path_of(&self, first: u64) -> PathBuf {
+        self.dir.join(format!("{first:020}.{EXTENSION}"))
     }
 
     /// Bytes of all segment files.
@@ -269,6 +285,11 @@ impl Tail {
         }
         self.end = self.end.saturating_add(bytes.len() as u64);
         Ok(())
+    }
+
+    /// Stops appending for good.
+    pub(crate) const fn halt(&mut self) {
+        self.halted = true;
     }
 
     /// Whether appending has stopped for good.

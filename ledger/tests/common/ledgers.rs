@@ -2,7 +2,10 @@
 
 use std::{
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use antiphon_ledger::{
@@ -68,13 +71,30 @@ pub struct FirstByte {
     pub disk: Arc<Mutex<Vec<Option<u64>>>>,
     songs: Vec<Option<u64>>,
     pub resets: Arc<Mutex<u32>>,
+    /// The disk is full: nothing is written or taken in.
+    pub full: Arc<AtomicBool>,
 }
+
+/// Blocks that [`FirstByte`] keeps in memory.
+const MEMORY: usize = 200;
 
 impl FirstByte {
     /// The rule as it is after a crash: only what was flushed.
     pub fn reopened(&self) -> Self {
         let songs = self.disk.lock().unwrap().clone();
-        Self { disk: Arc::clone(&self.disk), songs, resets: Arc::clone(&self.resets) }
+        Self {
+            disk: Arc::clone(&self.disk),
+            songs,
+            resets: Arc::clone(&self.resets),
+            full: Arc::clone(&self.full),
+        }
+    }
+
+    fn room(&self, in_memory: usize) -> Result<(), RuleError> {
+        if self.full.load(Ordering::Relaxed) || in_memory >= MEMORY {
+            return Err(RuleError::Index("there is no room".to_owned()));
+        }
+        Ok(())
     }
 }
 
@@ -98,6 +118,7 @@ impl NearDuplicates for FirstByte {
 
     fn insert(&mut self, index: u64, _: &Song) -> Result<(), RuleError> {
         assert_eq!(index, self.next_index(), "songs are inserted in order");
+        self.room(self.songs.len().saturating_sub(self.disk.lock().unwrap().len()))?;
         self.songs.push(Some(index));
         Ok(())
     }
@@ -113,6 +134,7 @@ impl NearDuplicates for FirstByte {
     }
 
     fn flush(&mut self) -> Result<(), RuleError> {
+        self.room(0)?;
         self.disk.lock().unwrap().clone_from(&self.songs);
         Ok(())
     }

@@ -45,6 +45,12 @@ pub enum Command {
     Up(Up),
     /// Scan music folders and register what is new
     Scan(Scan),
+    /// Forget music folders: they are neither scanned nor served any more
+    Forget {
+        /// Folders, as `status` shows them
+        #[arg(required = true, value_name = "DIR")]
+        folders: Vec<PathBuf>,
+    },
     /// Get a song from other peers, verified, into a file
     Get(Get),
     /// Show how the peer is doing

@@ -161,19 +161,8 @@ fn programs(report: &mut Report, settings: &Config) {
 }
 
 async fn peer(report: &mut Report, root: &Path, settings: &Config, output: &Output) {
-    if root.is_dir() {
-        let client = match DataDir::open(root) {
-            Ok(data) => Client::connect(&data.control_socket()).await,
-            Err(error) => {
-                return report.add(
-                    "data directory",
-                    Verdict::Problem,
-                    format!("{error:#}"),
-                    "mend its permissions",
-                );
-            }
-        };
-        match client {
+    if let Some(data) = DataDir::existing(root) {
+        match Client::connect(&data.control_socket()).await {
             Ok(Some(client)) => return running(report, client).await,
             Ok(None) => {}
             Err(error) => {

@@ -79,11 +79,21 @@ async fn command(cli: Cli, output: &Output) -> anyhow::Result<()> {
             let report = ask(&common, &scan.join, request, Reach::Dial, output).await?;
             show::scan(&report, output)
         }
+        Command::Forget { folders } => {
+            // A folder that is gone can be forgotten too.
+            let hex = |path: &PathBuf| {
+                let path = path.canonicalize().or_else(|_| std::path::absolute(path))?;
+                anyhow::Ok(path_to_hex(&path))
+            };
+            let request = Request::Forget { paths: folders.iter().map(hex).collect::<anyhow::Result<_>>()? };
+            let answer = ask(&common, &Join::default(), request, Reach::Local, output).await?;
+            show::plain(&answer, output)
+        }
         Command::Get(get) => {
             let folder = get.out.unwrap_or_else(|| PathBuf::from("."));
             let request = Request::Get(GetRequest {
                 song: get.song.join(" "),
-                folder: std::path::absolute(folder)?,
+                folder: path_to_hex(&std::path::absolute(folder)?),
                 container: get.format,
             });
             let report = ask(&common, &get.join, request, Reach::Dial, output).await?;
@@ -168,58 +178,103 @@ async fn ask(
     let root = root(common)?;
     let config = config(common, join)?;
     let tell = output.progress();
-    if root.is_dir() {
-        let socket = DataDir::open(&root)?.control_socket();
-        if let Some(client) = Client::connect(&socket).await? {
-            return client.call(request, &*tell).await;
+    let data = DataDir::existing(&root);
+    if let Some(client) = running(data.as_ref()).await? {
+        if let Some(wanted) = &join.network {
+            check_network(data.as_ref(), wanted).await?;
         }
+        if !join.peer_vps.is_empty() {
+            output.note(
+                "a peer is running here: it does this with the peers that it has, --peer-vps is not used",
+            );
+        }
+        return client.call(request, &*tell).await;
+    }
+    let new = data.is_none_or(|data| !data.ledger().exists());
+    if let Request::Get(_) = request
+        && new
+        && config.network.peer_vps.is_empty()
+    {
+        let message =
+            "no network is known here: name a peer with --peer-vps, or start one with `antiphon up`";
+        return Err(Failure::new(Kind::NoDaemon, message).into());
+    }
+    if reach == Reach::Local && new {
+        return Err(Failure::new(Kind::NotFound, format!("there is no peer in {}", root.display())).into());
     }
     let cancel = CancellationToken::new();
-    let notes = output.notes();
-    let peer = Peer::open(root, &config, reach, cancel.clone(), notes).await?;
+    end_on_second_signal(cancel.clone(), Arc::new(output.clone()));
+    let peer = tokio::select! {
+        peer = Peer::open(root, &config, reach, cancel.clone(), output.notes()) => peer?,
+        () = cancel.cancelled() => return Err(interrupted()),
+    };
     if reach == Reach::Dial && peer.network.is_some() && !peer.connected(CONNECT_WITHIN).await {
         tracing::warn!("no peer of the network answers");
     }
-    let interrupted = stop_on_signal(&peer, cancel.clone());
-    let answer = match &request {
-        Request::Get(get) => {
-            // The song may be in blocks that are still on their way.
-            catch_up(&peer, get, &cancel).await;
+    let answer = if matches!(request, Request::Scan { .. }) {
+        // A scan that is told to stop still reports what it has found.
+        let library = peer.library.clone();
+        let stop = cancel.clone();
+        let stopper = tokio::spawn(async move {
+            stop.cancelled().await;
+            library.stop();
+        });
+        let answer = ops::execute(&peer, request, None, &*tell).await;
+        stopper.abort();
+        answer
+    } else {
+        let work = async {
+            if matches!(request, Request::Get(_)) {
+                // The song may be in blocks that are still on their way.
+                catch_up(&peer).await;
+            }
             ops::execute(&peer, request, None, &*tell).await
+        };
+        tokio::select! {
+            answer = work => answer,
+            () = cancel.cancelled() => Err(interrupted()),
         }
-        _ => ops::execute(&peer, request, None, &*tell).await,
     };
-    interrupted.abort();
     peer.close().await;
     answer
 }
 
-/// Follows the network until the song that is wanted is known, or nothing new arrives.
-async fn catch_up(peer: &Peer, get: &GetRequest, cancel: &CancellationToken) {
-    const QUIET: Duration = Duration::from_secs(2);
-    let mut grows = peer.ledger.watch();
-    loop {
-        let (ledger, words) = (peer.ledger.clone(), get.song.clone());
-        let found =
-            tokio::task::spawn_blocking(move || crate::peer::select::select(&ledger, &words).is_ok()).await;
-        if matches!(found, Ok(true)) || peer.network.is_none() {
-            return;
-        }
-        tokio::select! {
-            () = cancel.cancelled() => return,
-            changed = tokio::time::timeout(QUIET, grows.changed()) => if !matches!(changed, Ok(Ok(()))) { return },
-        }
+fn interrupted() -> anyhow::Error {
+    Failure::new(Kind::Failed, "interrupted; what has been done is kept").into()
+}
+
+async fn running(data: Option<&DataDir>) -> anyhow::Result<Option<Client>> {
+    match data {
+        Some(data) => Client::connect(&data.control_socket()).await,
+        None => Ok(None),
     }
 }
 
-fn stop_on_signal(peer: &Peer, cancel: CancellationToken) -> tokio::task::JoinHandle<()> {
-    let library = peer.library.clone();
-    tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            library.stop();
-            cancel.cancel();
+/// Whoever insists on a network should not be served by a peer of another.
+async fn check_network(data: Option<&DataDir>, wanted: &str) -> anyhow::Result<()> {
+    let Some(client) = running(data).await? else { return Ok(()) };
+    let status: ops::Status = ops::read(client.call(Request::Status, &|_| {}).await?)?;
+    if status.network.eq_ignore_ascii_case(wanted) {
+        return Ok(());
+    }
+    let message =
+        format!("the running peer is of network {}, not {wanted}; use another --data-dir", status.network);
+    Err(Failure::new(Kind::Usage, message).into())
+}
+
+/// Follows the network until the own ledger is as long as the followed peer says its own is, or nothing new arrives.
+/// Words mean another song in half a ledger than in a whole one.
+async fn catch_up(peer: &Peer) {
+    const QUIET: Duration = Duration::from_secs(5);
+    let upstream = *peer.upstream.borrow();
+    let (Some(network), Some(upstream)) = (&peer.network, upstream) else { return };
+    let Ok(info) = network.ledger_info(upstream).await else { return };
+    let mut grows = peer.ledger.watch();
+    while *grows.borrow_and_update() < info.size {
+        if !matches!(tokio::time::timeout(QUIET, grows.changed()).await, Ok(Ok(()))) {
+            return;
         }
-    })
+    }
 }
 
 /// Waits for SIGINT or SIGTERM.

@@ -106,7 +106,7 @@ pub(super) fn get(report: Value, output: &Output) -> anyhow::Result<()> {
     let report: GetReport = ops::read(report)?;
     let from =
         if report.peer.is_empty() { "the own library".to_owned() } else { format!("peer {}", report.peer) };
-    output.line(&format!("{}", report.path.display()))?;
+    output.line(&report.path)?;
     output.note(&format!(
         "{}: {} bytes from {from}, {} of them there before, verified, {:.1} s",
         name(&report.artist, &report.title),

@@ -13,9 +13,9 @@ use super::{
     root, show,
 };
 use crate::{
-    control::{client::Client, server::Socket},
+    control::server::Socket,
     http,
-    library::{scan::Targets, watch},
+    library::{folders::outermost, scan::Targets, watch},
     ops::Running,
     peer::{Peer, Reach},
     system::{clock, datadir::DataDir, sample},
@@ -36,7 +36,7 @@ pub(super) async fn run(common: &Common, up: Up, output: &Output) -> anyhow::Res
         settings.http.addr = up.http;
     }
     let asked = canonical(if up.folders.is_empty() { &settings.library.folders } else { &up.folders })?;
-    if root.is_dir() && Client::connect(&DataDir::open(&root)?.control_socket()).await?.is_some() {
+    if super::running(DataDir::existing(&root).as_ref()).await?.is_some() {
         bail!("a peer is running on {} already; see `antiphon status`", root.display());
     }
     if clock::now_ms() < clock::PLAUSIBLE_MS {
@@ -84,7 +84,7 @@ fn canonical(folders: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
 
 /// What was asked for and what is remembered; else the user's music; else a sample.
 fn folders(peer: &Peer, asked: Vec<PathBuf>, output: &Output) -> anyhow::Result<Vec<PathBuf>> {
-    let mut folders: BTreeSet<PathBuf> = peer.library.folders()?.into_iter().collect();
+    let mut folders: BTreeSet<PathBuf> = peer.library.folders().into_iter().collect();
     folders.extend(asked);
     if folders.is_empty() {
         match dirs::audio_dir().and_then(|music| music.canonicalize().ok()) {
@@ -128,7 +128,7 @@ async fn ready(peer: &Peer, running: &Running, output: &Output) -> anyhow::Resul
 }
 
 async fn first_scan(peer: Arc<Peer>, folders: Vec<PathBuf>, output: Output) {
-    let targets = Targets { paths: folders.into_iter().collect(), absent_is_gone: false };
+    let targets = Targets { paths: outermost(folders), absent_is_gone: false };
     let progress = peer.library.progress();
     let tell = output.progress();
     let work = peer.library.scan(targets);

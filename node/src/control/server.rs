@@ -2,13 +2,13 @@
 
 use std::{fs, io, os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc, time::Duration};
 
-use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::{UnixListener, UnixStream},
+    net::{UnixListener, UnixStream, unix::OwnedWriteHalf},
     sync::{Semaphore, mpsc},
     time::timeout,
 };
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{Call, Line, REQUEST_BYTES, SCHEMA};
 use crate::{
@@ -21,6 +21,8 @@ use crate::{
 const CLIENTS: usize = 32;
 /// A client that connects writes its line at once.
 const CALL_WITHIN: Duration = Duration::from_secs(10);
+/// A client takes a line within this time, or its request ends.
+const TAKE_WITHIN: Duration = Duration::from_secs(30);
 /// Progress lines that a slow client is behind before it misses some.
 const LINES_AHEAD: usize = 16;
 
@@ -80,50 +82,47 @@ impl Drop for Socket {
 }
 
 async fn answer(stream: UnixStream, peer: &Peer, running: &Running) -> io::Result<()> {
-    let (read, mut write) = stream.into_split();
+    let (read, write) = stream.into_split();
     let mut read = BufReader::new(read);
     let mut line = Vec::new();
     let mut limited = (&mut read).take(REQUEST_BYTES as u64);
     timeout(CALL_WITHIN, limited.read_until(b'\n', &mut line)).await??;
-    let call: Call = match serde_json::from_slice::<Call>(&line) {
-        Ok(call) if call.schema == SCHEMA => call,
-        Ok(call) => {
-            return refuse(
-                &mut write,
-                &format!("version {} of the control language is not known", call.schema),
-            )
-            .await;
+    let (send, receive) = mpsc::channel::<Line>(LINES_AHEAD);
+    // Written beside the work: a client that does not read must not hold it up.
+    let writer = AbortOnDropHandle::new(tokio::spawn(put_all(write, receive)));
+    let last = match serde_json::from_slice::<Call>(&line) {
+        Ok(call) if call.schema == SCHEMA => {
+            let progress = send.clone();
+            // A client that does not read misses progress, never the result.
+            let tell = move |now| drop(progress.try_send(Line::Progress(now)));
+            let work = ops::execute(peer, call.request, Some(running), &tell);
+            let mut gone = [0; 1];
+            tokio::select! {
+                done = work => done.map_or_else(|error| Line::Failure(Failure::of(&error)), Line::Result),
+                // Whoever hangs up, or talks out of turn, has ended the request.
+                _ = read.read(&mut gone) => return Ok(()),
+            }
         }
-        Err(error) => return refuse(&mut write, &format!("not a request: {error}")).await,
+        Ok(call) => refusal(&format!("version {} of the control language is not known", call.schema)),
+        Err(error) => refusal(&format!("not a request: {error}")),
     };
-    let (send, mut receive) = mpsc::channel::<Value>(LINES_AHEAD);
-    let tell = move |progress| {
-        // A client that does not read misses progress, never the result.
-        let _ = send.try_send(progress);
-    };
-    let work = ops::execute(peer, call.request, Some(running), &tell);
-    tokio::pin!(work);
-    let mut gone = [0; 1];
-    let done = loop {
-        tokio::select! {
-            done = &mut work => break done,
-            Some(progress) = receive.recv() => put(&mut write, &Line::Progress(progress)).await?,
-            read = read.read(&mut gone) => if read? == 0 { return Ok(()) },
-        }
-    };
-    let line = match done {
-        Ok(result) => Line::Result(result),
-        Err(error) => Line::Failure(Failure::of(&error)),
-    };
-    put(&mut write, &line).await
+    let sent = timeout(TAKE_WITHIN, send.send(last)).await;
+    drop(send);
+    if sent.is_ok() {
+        writer.await??;
+    }
+    Ok(())
 }
 
-async fn refuse(write: &mut (impl AsyncWriteExt + Unpin), message: &str) -> io::Result<()> {
-    put(write, &Line::Failure(Failure::new(Kind::Usage, message))).await
+fn refusal(message: &str) -> Line {
+    Line::Failure(Failure::new(Kind::Usage, message))
 }
 
-async fn put(write: &mut (impl AsyncWriteExt + Unpin), line: &Line) -> io::Result<()> {
-    let mut text = serde_json::to_string(line)?;
-    text.push('\n');
-    write.write_all(text.as_bytes()).await
+async fn put_all(mut write: OwnedWriteHalf, mut lines: mpsc::Receiver<Line>) -> io::Result<()> {
+    while let Some(line) = lines.recv().await {
+        let mut text = serde_json::to_string(&line)?;
+        text.push('\n');
+        timeout(TAKE_WITHIN, write.write_all(text.as_bytes())).await??;
+    }
+    Ok(())
 }

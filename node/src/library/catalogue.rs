@@ -1,15 +1,15 @@
 //! What is known of each file: one redb database, bounded in memory whatever the library's size.
 //!
-//! Derived data: a damaged or foreign file is moved out of the way and the next scan fills a new one.
+//! Derived data: a damaged file is moved out of the way and the next scan fills a new one. Records of another network
+//! are worth nothing and are dropped.
 
 use std::{
-    collections::BTreeSet,
     ffi::OsStr,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
-use antiphon_proto::{ContentHash, limits};
+use antiphon_proto::{ContentHash, NetworkId, limits};
 use bincode::{Decode, Encode};
 use redb::{
     Database, Durability, MultimapTableDefinition, ReadableDatabase, ReadableMultimapTable, ReadableTable,
@@ -22,10 +22,10 @@ const FILES: TableDefinition<&[u8], &[u8]> = TableDefinition::new("files");
 const CONTENTS: MultimapTableDefinition<&[u8; 32], &[u8]> = MultimapTableDefinition::new("contents");
 /// Content hash to a signed registration that has no answer yet.
 const PENDING: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("pending");
-/// Folders that are scanned on start.
-const FOLDERS: TableDefinition<&[u8], ()> = TableDefinition::new("folders");
-/// Names to numbers: the layout's version.
+/// The layout's version.
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+/// The network whose ledger the records name.
+const NETWORK: TableDefinition<(), &[u8; 32]> = TableDefinition::new("network");
 
 /// Layout of the tables and of [`FileRecord`].
 const VERSION: u64 = 1;
@@ -129,6 +129,20 @@ pub enum CatalogueError {
     },
 }
 
+impl CatalogueError {
+    /// Whether the file itself is at fault.
+    fn is_damage(&self) -> bool {
+        match self {
+            Self::Database(redb::Error::Corrupted(_) | redb::Error::UpgradeRequired(_))
+            | Self::Record { .. } => true,
+            Self::Database(redb::Error::Io(error)) => {
+                matches!(error.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof)
+            }
+            _ => false,
+        }
+    }
+}
+
 macro_rules! from_redb {
     ($($error:ty),*) => {
         $(impl From<$error> for CatalogueError {
@@ -174,28 +188,28 @@ impl Catalogue {
     ///
     /// # Errors
     /// When a new one cannot be made either.
-    pub fn open(path: &Path) -> Result<Self> {
-        match Self::try_open(path) {
+    pub fn open(path: &Path, network: &NetworkId) -> Result<Self> {
+        match Self::try_open(path, network) {
             Ok(catalogue) => Ok(catalogue),
-            Err(error) if path.exists() => {
+            // Anything else (no memory, no descriptors, a newer version) may pass, and the file is sound.
+            Err(error) if error.is_damage() => {
                 let aside = path.with_extension("redb.damaged");
                 tracing::warn!(%error, kept = %aside.display(), "the library catalogue is unusable; the next scan reads all files again");
                 std::fs::rename(path, &aside)
                     .map_err(|error| CatalogueError::Database(redb::Error::Io(error)))?;
-                Self::try_open(path)
+                Self::try_open(path, network)
             }
             Err(error) => Err(error),
         }
     }
 
-    fn try_open(path: &Path) -> Result<Self> {
+    fn try_open(path: &Path, network: &NetworkId) -> Result<Self> {
         let database = Database::builder().set_cache_size(CACHE_BYTES).create(path)?;
         let write = database.begin_write()?;
         {
             write.open_table(FILES)?;
             write.open_multimap_table(CONTENTS)?;
             write.open_table(PENDING)?;
-            write.open_table(FOLDERS)?;
             let mut meta = write.open_table(META)?;
             let found = meta.get("version")?.map(|version| version.value());
             match found {
@@ -206,6 +220,17 @@ impl Catalogue {
                 Some(found) => return Err(CatalogueError::Version { found }),
             }
         }
+        let known = write.open_table(NETWORK)?.get(())?.map(|known| *known.value());
+        if known.is_some_and(|known| known != network.0) {
+            tracing::info!("the library was of another network; every file is read again");
+            write.delete_table(FILES)?;
+            write.delete_multimap_table(CONTENTS)?;
+            write.delete_table(PENDING)?;
+            write.open_table(FILES)?;
+            write.open_multimap_table(CONTENTS)?;
+            write.open_table(PENDING)?;
+        }
+        write.open_table(NETWORK)?.insert((), &network.0)?;
         write.commit()?;
         Ok(Self { database })
     }
@@ -332,31 +357,6 @@ impl Catalogue {
         Ok(page)
     }
 
-    /// Folders that are scanned on start.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
-    pub fn folders(&self) -> Result<BTreeSet<PathBuf>> {
-        let read = self.database.begin_read()?;
-        let table = read.open_table(FOLDERS)?;
-        let mut folders = BTreeSet::new();
-        for entry in table.iter()? {
-            folders.insert(path_of(entry?.0.value()));
-        }
-        Ok(folders)
-    }
-
-    /// Remembers a folder.
-    ///
-    /// # Errors
-    /// When the database cannot be written.
-    pub fn add_folder(&self, folder: &Path) -> Result<()> {
-        let write = self.database.begin_write()?;
-        write.open_table(FOLDERS)?.insert(folder.as_os_str().as_bytes(), ())?;
-        write.commit()?;
-        Ok(())
-    }
-
     /// Counts by a walk over all records.
     ///
     /// # Errors
@@ -391,7 +391,8 @@ impl Tables<'_> {
             Change::Remove(path) => {
                 let key = path.as_os_str().as_bytes();
                 let old = self.files.remove(key)?.map(|value| value.value().to_vec());
-                self.unlink(path, old.as_deref())
+                self.unlink(path, old.as_deref())?;
+                self.forget(path, old.as_deref())
             }
             Change::AddPending(content, bytes) => {
                 if bytes.len() <= limits::CONTROL_MESSAGE_BYTES {
@@ -423,6 +424,18 @@ impl Tables<'_> {
             old.and_then(|bytes| decode(path, bytes).ok()).and_then(|record| record.state.content());
         if let Some(content) = content {
             self.contents.remove(&content.0, path.as_os_str().as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// A registration whose last file is gone is not handed in any more.
+    fn forget(&mut self, path: &Path, old: Option<&[u8]>) -> Result<()> {
+        let content =
+            old.and_then(|bytes| decode(path, bytes).ok()).and_then(|record| record.state.content());
+        if let Some(content) = content
+            && self.contents.get(&content.0)?.next().is_none()
+        {
+            self.pending.remove(&content.0)?;
         }
         Ok(())
     }
@@ -479,7 +492,7 @@ mod tests {
 
     fn open() -> (tempfile::TempDir, Catalogue) {
         let directory = tempfile::tempdir().unwrap();
-        let catalogue = Catalogue::open(&directory.path().join("library.redb")).unwrap();
+        let catalogue = Catalogue::open(&directory.path().join("library.redb"), &NetworkId([1; 32])).unwrap();
         (directory, catalogue)
     }
 
@@ -540,16 +553,40 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("library.redb");
         std::fs::write(&path, b"not a database at all").unwrap();
-        let catalogue = Catalogue::open(&path).unwrap();
+        let catalogue = Catalogue::open(&path, &NetworkId([1; 32])).unwrap();
         assert_eq!(catalogue.counts().unwrap(), Counts::default());
         assert!(directory.path().join("library.redb.damaged").exists());
     }
 
     #[test]
-    fn folders_are_remembered() {
+    fn another_network_starts_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("library.redb");
+        let files = |network| {
+            let catalogue = Catalogue::open(&path, &NetworkId([network; 32])).unwrap();
+            let files = catalogue.counts().unwrap().files;
+            let state = State::Known { content: [7; 32], index: 0 };
+            catalogue.apply(&[Change::Put("/m/a".into(), record(state))]).unwrap();
+            files
+        };
+        assert_eq!((files(1), files(1), files(2), files(2)), (0, 1, 0, 1));
+    }
+
+    #[test]
+    fn a_registration_goes_with_its_last_file() {
         let (_directory, catalogue) = open();
-        catalogue.add_folder(Path::new("/m")).unwrap();
-        catalogue.add_folder(Path::new("/m")).unwrap();
-        assert_eq!(catalogue.folders().unwrap().len(), 1);
+        let content = ContentHash([9; 32]);
+        let pending = record(State::Pending { content: content.0 });
+        catalogue
+            .apply(&[
+                Change::Put("/m/a".into(), pending.clone()),
+                Change::Put("/m/b".into(), pending),
+                Change::AddPending(content, vec![1]),
+            ])
+            .unwrap();
+        catalogue.apply(&[Change::Remove("/m/a".into())]).unwrap();
+        assert!(catalogue.pending(&content).unwrap().is_some());
+        catalogue.apply(&[Change::Remove("/m/b".into())]).unwrap();
+        assert!(catalogue.pending(&content).unwrap().is_none());
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{self, BufWriter, Read, Seek},
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -74,6 +75,21 @@ impl Outboards {
         self.0.join(&name[..2]).join(format!("{name}.obao"))
     }
 
+    /// Whether a file of `size` bytes needs no outboard, or has one of the right length.
+    #[must_use]
+    pub fn is_whole(&self, content: &ContentHash, size: u64) -> bool {
+        size <= limits::BAO_GROUP_BYTES
+            || std::fs::metadata(self.path(content)).is_ok_and(|meta| meta.len() == outboard::length(size))
+    }
+
+    /// Removes what a killed scan left half made.
+    pub fn tidy(&self) {
+        let Ok(entries) = std::fs::read_dir(&self.0) else { return };
+        for entry in entries.flatten().filter(|entry| entry.file_name().as_bytes().starts_with(b"new-")) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+
     /// Removes one that is no longer needed.
     pub fn remove(&self, content: &ContentHash) {
         let path = self.path(content);
@@ -110,12 +126,10 @@ impl Examiner {
         match &record.state {
             State::Failed { again, .. } => *again,
             State::Skipped { reason } => reason.starts_with(NEEDS_FFMPEG) && self.analyzer.has_ffmpeg(),
-            // The ledger that the index belongs to may have been replaced together with its network, and an outboard
-            // may have been deleted.
+            // The ledger may have been fetched anew, and an outboard may have been deleted or torn by a power cut.
             State::Known { content, index } => {
                 *index >= self.ledger.size()
-                    || (record.stamp.size > limits::BAO_GROUP_BYTES
-                        && !self.outboards.path(&ContentHash(*content)).exists())
+                    || !self.outboards.is_whole(&ContentHash(*content), record.stamp.size)
             }
             State::Pending { content } => {
                 !matches!(self.catalogue.pending(&ContentHash(*content)), Ok(Some(_)))

@@ -6,12 +6,14 @@
 pub mod catalogue;
 pub mod describe;
 pub mod examine;
+pub mod folders;
 pub mod registrar;
 pub mod scan;
 pub mod walk;
 pub mod watch;
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -29,6 +31,7 @@ use self::{
     catalogue::{Catalogue, CatalogueError, Change, Counts, FileRecord, State},
     describe::Registrant,
     examine::{Examiner, Outboards},
+    folders::Folders,
     registrar::{Registrar, Settled},
     scan::{Progress, Report, Scanner, Targets},
 };
@@ -49,13 +52,18 @@ pub struct Library {
     /// One scan at a time: two would read the same files twice.
     scanning: Mutex<()>,
     progress: channel::Sender<Progress>,
-    folders_added: channel::Sender<()>,
+    folders: Folders,
+    folders_changed: channel::Sender<()>,
+    /// Files that turned out to be other than recorded.
+    distrusted: channel::Sender<BTreeSet<PathBuf>>,
 }
 
 /// What a library is made of.
 pub struct Parts {
     /// What is known of files.
     pub catalogue: Arc<Catalogue>,
+    /// Folders that are scanned on start.
+    pub folders: Folders,
     /// Where outboards go.
     pub outboards: PathBuf,
     /// Decoders.
@@ -76,8 +84,9 @@ impl Library {
     pub fn new(parts: Parts) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let registrant = Arc::new(parts.registrant);
-        let registrar = Registrar::new(registrant.clone(), parts.orders);
+        let registrar = Registrar::new(registrant.clone(), parts.orders, Arc::new(parts.ledger.clone()));
         let outboards = Outboards(parts.outboards);
+        outboards.tidy();
         let examiner = Examiner {
             catalogue: parts.catalogue.clone(),
             analyzer: parts.analyzer,
@@ -97,7 +106,9 @@ impl Library {
             stop,
             scanning: Mutex::new(()),
             progress: channel::Sender::new(Progress::default()),
-            folders_added: channel::Sender::new(()),
+            folders: parts.folders,
+            folders_changed: channel::Sender::new(()),
+            distrusted: channel::Sender::new(BTreeSet::new()),
         }
     }
 
@@ -125,28 +136,61 @@ impl Library {
     /// Remembers folders for later starts.
     ///
     /// # Errors
-    /// When the catalogue cannot be written.
-    pub fn remember(&self, folders: &[PathBuf]) -> Result<(), CatalogueError> {
-        let known = self.catalogue.folders()?;
-        for folder in folders.iter().filter(|folder| !known.contains(*folder)) {
-            self.catalogue.add_folder(folder)?;
-            self.folders_added.send_replace(());
+    /// When that cannot be written.
+    pub fn remember(&self, folders: &[PathBuf]) -> anyhow::Result<()> {
+        if self.folders.change(folders, &[])? {
+            self.folders_changed.send_replace(());
         }
         Ok(())
     }
 
-    /// Changes when a folder was added.
+    /// Forgets folders: they are not scanned any more, and what is in them is not served any more. Says how many
+    /// files that were.
+    ///
+    /// # Errors
+    /// When that cannot be written.
+    pub async fn forget(&self, folders: &[PathBuf]) -> anyhow::Result<u64> {
+        let _turn = self.scanning.lock().await;
+        if self.folders.change(&[], folders)? {
+            self.folders_changed.send_replace(());
+        }
+        let kept = self.folders.list();
+        let mut gone = 0;
+        for folder in folders {
+            let mut after: Option<PathBuf> = None;
+            loop {
+                let page = self.catalogue.page_below(folder, after.as_deref(), RETRY_PAGE)?;
+                let Some((last, _)) = page.last() else { break };
+                after = Some(last.clone());
+                let elsewhere = |path: &Path| kept.iter().any(|folder| path.starts_with(folder));
+                let changes: Vec<Change> = page
+                    .into_iter()
+                    .filter(|(path, _)| !elsewhere(path))
+                    .map(|(path, _)| Change::Remove(path))
+                    .collect();
+                gone += changes.len() as u64;
+                self.catalogue.apply(&changes)?;
+            }
+        }
+        Ok(gone)
+    }
+
+    /// Changes when the folders do.
     #[must_use]
-    pub fn folders_added(&self) -> channel::Receiver<()> {
-        self.folders_added.subscribe()
+    pub fn folders_changed(&self) -> channel::Receiver<()> {
+        self.folders_changed.subscribe()
+    }
+
+    /// Files that should be read again.
+    #[must_use]
+    pub fn distrusted(&self) -> channel::Receiver<BTreeSet<PathBuf>> {
+        self.distrusted.subscribe()
     }
 
     /// Folders that were remembered.
-    ///
-    /// # Errors
-    /// When the catalogue cannot be read.
-    pub fn folders(&self) -> Result<Vec<PathBuf>, CatalogueError> {
-        Ok(self.catalogue.folders()?.into_iter().collect())
+    #[must_use]
+    pub fn folders(&self) -> Vec<PathBuf> {
+        self.folders.list()
     }
 
     /// Numbers for status pages.
@@ -169,7 +213,9 @@ impl Library {
         for path in self.catalogue.paths_of(content, COPIES)? {
             let Some(FileRecord { stamp, .. }) = self.catalogue.get(&path)? else { continue };
             match std::fs::metadata(&path) {
-                Ok(meta) if walk::stamp_of(&meta) == stamp => {
+                Ok(meta)
+                    if walk::stamp_of(&meta) == stamp && self.outboards.is_whole(content, stamp.size) =>
+                {
                     let outboard =
                         (stamp.size > limits::BAO_GROUP_BYTES).then(|| self.outboards.path(content));
                     return Ok(Located::Here { path, size: stamp.size, outboard });
@@ -180,14 +226,19 @@ impl Library {
         Ok(if changed { Located::Changed } else { Located::Unknown })
     }
 
-    /// Marks files of a content as unread: what they hold is no longer what was hashed.
+    /// Marks files of a content as unread: they, or their outboard, are not what was hashed. They are read again at
+    /// once where the folders are watched, else by the next scan.
     pub fn distrust(&self, content: &ContentHash) {
         let marked = self.catalogue.paths_of(content, RETRY_PAGE).and_then(|paths| {
-            let changes: Vec<Change> = paths.into_iter().map(Change::Remove).collect();
-            self.catalogue.apply(&changes)
+            let changes: Vec<Change> = paths.iter().cloned().map(Change::Remove).collect();
+            self.catalogue.apply(&changes).map(|()| paths)
         });
-        if let Err(error) = marked {
-            tracing::error!(%error, "a changed file could not be marked");
+        self.outboards.remove(content);
+        match marked {
+            Ok(paths) => {
+                self.distrusted.send_replace(paths.into_iter().collect());
+            }
+            Err(error) => tracing::error!(%error, "a changed file could not be marked"),
         }
     }
 
@@ -211,7 +262,7 @@ impl Library {
         let stamp = walk::stamp_of(&std::fs::metadata(&path)?);
         if stamp.size > limits::BAO_GROUP_BYTES {
             let place = self.outboards.path(content);
-            if !place.exists() {
+            if !self.outboards.is_whole(content, stamp.size) {
                 if let Some(folder) = place.parent() {
                     std::fs::create_dir_all(folder)?;
                 }

@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     catalogue::{Catalogue, CatalogueError, Change, FileRecord, Stamp, State},
-    examine::{Examiner, Outcome},
+    examine::{Examiner, Outboards, Outcome},
     registrar::{Registrar, Settled},
     walk::{self, Found},
 };
@@ -196,11 +196,12 @@ impl Scanner {
     /// Takes files out of the catalogue that are gone from the folders.
     async fn sweep(&self, targets: &Targets) -> Result<u64, CatalogueError> {
         let (catalogue, targets) = (self.examiner.catalogue.clone(), targets.clone());
+        let outboards = self.examiner.outboards.clone();
         let swept = tokio::task::spawn_blocking(move || {
             let mut removed = 0;
             for target in &targets.paths {
                 if targets.absent_is_gone || target.exists() {
-                    removed += sweep_below(&catalogue, target)?;
+                    removed += sweep_below(&catalogue, &outboards, target)?;
                 }
             }
             Ok(removed)
@@ -209,25 +210,50 @@ impl Scanner {
     }
 }
 
-fn sweep_below(catalogue: &Catalogue, target: &Path) -> Result<u64, CatalogueError> {
+fn sweep_below(catalogue: &Catalogue, outboards: &Outboards, target: &Path) -> Result<u64, CatalogueError> {
     let mut removed = 0;
-    if catalogue.get(target)?.is_some() && !target.exists() {
-        catalogue.apply(&[Change::Remove(target.to_owned())])?;
-        removed += 1;
+    if let Some(record) = catalogue.get(target)?
+        && is_gone(target, &record)
+    {
+        removed += remove(catalogue, outboards, vec![(target.to_owned(), record)])?;
     }
     let mut after: Option<PathBuf> = None;
     loop {
-        let page = catalogue.page_below(target, after.as_deref(), PAGE)?;
+        let mut page = catalogue.page_below(target, after.as_deref(), PAGE)?;
         let Some((last, _)) = page.last() else { return Ok(removed) };
         after = Some(last.clone());
-        let gone: Vec<Change> = page
-            .into_iter()
-            .filter(|(path, _)| !path.exists())
-            .map(|(path, _)| Change::Remove(path))
-            .collect();
-        removed += gone.len() as u64;
-        catalogue.apply(&gone)?;
+        page.retain(|(path, record)| is_gone(path, record));
+        removed += remove(catalogue, outboards, page)?;
     }
+}
+
+/// Whether a file was deleted. A disk that is not mounted, or a folder that cannot be read, takes nothing away: what
+/// is above the file must be of the file system that it was on.
+fn is_gone(path: &Path, record: &FileRecord) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    if !matches!(path.try_exists(), Ok(false)) {
+        return false;
+    }
+    let above = path.ancestors().skip(1).find_map(|above| std::fs::metadata(above).ok());
+    above.is_some_and(|above| above.dev() == record.stamp.inode.0)
+}
+
+/// Takes files out of the catalogue, and the outboards that no other file needs.
+fn remove(
+    catalogue: &Catalogue,
+    outboards: &Outboards,
+    gone: Vec<(PathBuf, FileRecord)>,
+) -> Result<u64, CatalogueError> {
+    let contents: BTreeSet<ContentHash> =
+        gone.iter().filter_map(|(_, record)| record.state.content()).collect();
+    let changes: Vec<Change> = gone.into_iter().map(|(path, _)| Change::Remove(path)).collect();
+    catalogue.apply(&changes)?;
+    for content in contents {
+        if catalogue.paths_of(&content, 1)?.is_empty() {
+            outboards.remove(&content);
+        }
+    }
+    Ok(changes.len() as u64)
 }
 
 fn named(name: String, run: impl FnOnce() + Send + 'static) -> Option<thread::JoinHandle<()>> {

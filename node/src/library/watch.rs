@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -16,7 +17,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{Library, scan::Targets};
+use super::{Library, folders::outermost, scan::Targets};
 
 /// A file that is being copied changes all the time: it is read when it has been quiet for this long.
 const QUIET: Duration = Duration::from_secs(2);
@@ -26,7 +27,9 @@ const AT_MOST: Duration = Duration::from_secs(30);
 const PLACES: usize = 1_000;
 /// Events between the watcher's thread and ours; when it is full, everything is scanned.
 const EVENTS: usize = 4_096;
-/// Without a watcher (the system has a limit on watches), folders are scanned this often.
+/// A folder that cannot be watched (a disk that is not there, a limit of the system) is tried again this often.
+const RETRY: Duration = Duration::from_secs(60);
+/// And scanned this often.
 const WITHOUT_WATCHER: Duration = Duration::from_secs(15 * 60);
 
 /// What has changed.
@@ -37,94 +40,143 @@ enum Seen {
 
 /// Follows changes in the library's folders for as long as it is polled; folders that are added are followed too.
 pub async fn run(library: Arc<Library>) {
-    let mut added = library.folders_added();
+    let (send, mut events) = mpsc::channel(EVENTS);
+    let lost = Arc::new(AtomicBool::new(false));
+    let (mut changed, mut distrusted) = (library.folders_changed(), library.distrusted());
+    let mut watched = Watched::new(send, lost.clone());
+    watched.follow(library.folders());
+    let mut pending = Pending::default();
+    let mut retry = Instant::now() + RETRY;
+    let mut rescan = Instant::now() + WITHOUT_WATCHER;
     loop {
-        added.borrow_and_update();
-        match library.folders() {
-            Ok(folders) => {
-                tokio::select! {
-                    () = follow(&library, &folders) => {}
-                    changed = added.changed() => if changed.is_err() { return },
+        let due = pending.due();
+        tokio::select! {
+            Some(seen) = events.recv() => {
+                pending.add(seen, &watched);
+                if lost.swap(false, Ordering::Relaxed) {
+                    pending.add(Seen::Everywhere, &watched);
                 }
             }
-            Err(error) => {
-                tracing::error!(%error, "the music folders are not known; they are not watched");
-                return;
+            Ok(()) = changed.changed() => drop(watched.follow(library.folders())),
+            Ok(()) = distrusted.changed() => {
+                let again: Vec<PathBuf> = distrusted.borrow_and_update().iter().cloned().collect();
+                pending.add(Seen::At(again), &watched);
+            }
+            () = sleep_until(due.unwrap_or(retry)), if due.is_some() => scan(&library, pending.take(&library.folders())).await,
+            () = sleep_until(retry) => {
+                retry = Instant::now() + RETRY;
+                // What can be watched from now on has not been seen for a while.
+                let fresh = watched.follow(library.folders());
+                pending.add(Seen::At(fresh), &watched);
+                if rescan <= Instant::now() {
+                    rescan = Instant::now() + WITHOUT_WATCHER;
+                    pending.add(Seen::At(watched.off.iter().cloned().collect()), &watched);
+                }
             }
         }
     }
 }
 
-async fn follow(library: &Library, folders: &[PathBuf]) {
-    let (send, mut events) = mpsc::channel(EVENTS);
-    let lost = Arc::new(AtomicBool::new(false));
-    let watcher = start(folders, send, lost.clone());
-    let watching = match &watcher {
-        Ok(_) => true,
-        Err(error) => {
-            tracing::warn!(%error, minutes = WITHOUT_WATCHER.as_secs() / 60,
-                "folders cannot be watched (see fs.inotify.max_user_watches); they are scanned from time to time");
-            false
+async fn scan(library: &Library, targets: Targets) {
+    match library.scan(targets).await {
+        Ok(report) => tracing::info!(
+            files = report.files,
+            songs = report.songs_new,
+            variants = report.variants_new,
+            removed = report.removed,
+            failed = report.failed.len(),
+            "changes in the music folders"
+        ),
+        Err(error) => tracing::error!(%error, "changes in the music folders could not be recorded"),
+    }
+}
+
+/// The watcher and what it watches.
+struct Watched {
+    watcher: Option<RecommendedWatcher>,
+    on: BTreeSet<PathBuf>,
+    off: BTreeSet<PathBuf>,
+}
+
+impl Watched {
+    fn new(send: mpsc::Sender<Seen>, lost: Arc<AtomicBool>) -> Self {
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            let seen = match event {
+                Ok(event) if event.need_rescan() => Seen::Everywhere,
+                Ok(event) if matters(&event.kind) => Seen::At(event.paths),
+                Ok(_) => return,
+                Err(error) => {
+                    tracing::debug!(%error, "watching");
+                    Seen::Everywhere
+                }
+            };
+            // What no longer fits is made good by a scan of everything.
+            if send.try_send(seen).is_err() {
+                lost.store(true, Ordering::Relaxed);
+            }
+        });
+        let watcher = watcher.inspect_err(|error| tracing::warn!(%error, "folders cannot be watched")).ok();
+        Self { watcher, on: BTreeSet::new(), off: BTreeSet::new() }
+    }
+
+    /// Watches these folders and no others. Gives those that are watched from now on.
+    fn follow(&mut self, folders: Vec<PathBuf>) -> Vec<PathBuf> {
+        let folders = outermost(folders);
+        let Some(watcher) = &mut self.watcher else {
+            self.off = folders;
+            return Vec::new();
+        };
+        for folder in std::mem::take(&mut self.on) {
+            // The system forgets a folder that goes away.
+            if folders.contains(&folder) && folder.is_dir() {
+                self.on.insert(folder);
+            } else {
+                let _ = watcher.unwatch(&folder);
+            }
         }
-    };
-    let mut pending = Pending::default();
-    let mut rescan = Instant::now() + WITHOUT_WATCHER;
-    loop {
-        let wake = pending.due().unwrap_or(rescan);
-        tokio::select! {
-            Some(seen) = events.recv() => {
-                pending.add(seen);
-                if lost.swap(false, Ordering::Relaxed) {
-                    pending.add(Seen::Everywhere);
+        let mut fresh = Vec::new();
+        let before = std::mem::take(&mut self.off);
+        for folder in folders {
+            if self.on.contains(&folder) {
+                continue;
+            }
+            match watcher.watch(&folder, RecursiveMode::Recursive) {
+                Ok(()) => {
+                    self.on.insert(folder.clone());
+                    fresh.push(folder);
+                }
+                Err(error) => {
+                    if !before.contains(&folder) {
+                        tracing::warn!(folder = %folder.display(), %error,
+                            "cannot be watched; it is tried again, and scanned from time to time");
+                    }
+                    self.off.insert(folder);
                 }
             }
-            () = sleep_until(wake), if pending.due().is_some() || !watching => {
-                let targets = if pending.due().is_some() { pending.take(folders) } else { everything(folders) };
-                rescan = Instant::now() + WITHOUT_WATCHER;
-                match library.scan(targets).await {
-                    Ok(report) => tracing::info!(
-                        files = report.files, songs = report.songs_new, variants = report.variants_new,
-                        removed = report.removed, failed = report.failed.len(), "changes in the music folders"),
-                    Err(error) => tracing::error!(%error, "changes in the music folders could not be recorded"),
-                }
-            }
         }
+        fresh
+    }
+
+    /// Whether a change there can matter: nothing below a hidden folder is ours.
+    fn is_visible(&self, path: &Path) -> bool {
+        let folder = self.on.iter().chain(&self.off).find(|folder| path.starts_with(folder));
+        let below = folder.and_then(|folder| path.strip_prefix(folder).ok()).unwrap_or(path);
+        !below.components().any(|part| part.as_os_str().as_bytes().starts_with(b".")) && !unfinished(path)
     }
 }
 
 fn everything(folders: &[PathBuf]) -> Targets {
-    Targets { paths: folders.iter().cloned().collect(), absent_is_gone: false }
-}
-
-fn start(
-    folders: &[PathBuf],
-    send: mpsc::Sender<Seen>,
-    lost: Arc<AtomicBool>,
-) -> notify::Result<RecommendedWatcher> {
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        let seen = match event {
-            Ok(event) if event.need_rescan() => Seen::Everywhere,
-            Ok(event) if matters(&event.kind) => Seen::At(event.paths),
-            Ok(_) => return,
-            Err(error) => {
-                tracing::debug!(%error, "watching");
-                Seen::Everywhere
-            }
-        };
-        // What no longer fits is made good by a scan of everything.
-        if send.try_send(seen).is_err() {
-            lost.store(true, Ordering::Relaxed);
-        }
-    })?;
-    for folder in folders {
-        watcher.watch(folder, RecursiveMode::Recursive)?;
-    }
-    Ok(watcher)
+    Targets { paths: outermost(folders.iter().cloned()), absent_is_gone: false }
 }
 
 fn matters(kind: &EventKind) -> bool {
     // Reading a file is an event too, and every scan reads.
     !matches!(kind, EventKind::Access(_))
+}
+
+fn unfinished(path: &Path) -> bool {
+    let name = path.file_name().map(OsStrExt::as_bytes).unwrap_or_default();
+    name.ends_with(b".part") || name.ends_with(b".part.obao")
 }
 
 /// Places that have changed and when to look.
@@ -137,20 +189,23 @@ struct Pending {
 }
 
 impl Pending {
-    fn add(&mut self, seen: Seen) {
-        let now = Instant::now();
+    fn add(&mut self, seen: Seen, watched: &Watched) {
+        let before = self.places.len();
         match seen {
-            Seen::At(paths) => self.places.extend(paths.into_iter().filter(|path| !hidden(path))),
+            Seen::At(paths) if paths.is_empty() => return,
+            Seen::At(paths) => self.places.extend(paths.into_iter().filter(|path| watched.is_visible(path))),
             Seen::Everywhere => self.everywhere = true,
+        }
+        if before == 0 && self.places.is_empty() && !self.everywhere {
+            return;
         }
         if self.places.len() > PLACES {
             self.places.clear();
             self.everywhere = true;
         }
-        if self.everywhere || !self.places.is_empty() {
-            self.first.get_or_insert(now);
-            self.last = Some(now);
-        }
+        let now = Instant::now();
+        self.first.get_or_insert(now);
+        self.last = Some(now);
     }
 
     fn due(&self) -> Option<Instant> {
@@ -162,26 +217,17 @@ impl Pending {
         if taken.everywhere {
             return everything(folders);
         }
-        // A folder and what is below it are one place.
-        let mut paths: BTreeSet<PathBuf> = BTreeSet::new();
-        for path in taken.places {
-            if !path.ancestors().skip(1).any(|above| paths.contains(above)) {
-                paths.insert(path);
-            }
-        }
-        Targets { paths, absent_is_gone: true }
+        Targets { paths: outermost(taken.places), absent_is_gone: true }
     }
-}
-
-fn hidden(path: &Path) -> bool {
-    use std::os::unix::ffi::OsStrExt;
-    let name = path.file_name().map(OsStrExt::as_bytes).unwrap_or_default();
-    name.starts_with(b".") || name.ends_with(b".part") || name.ends_with(b".part.obao")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn nothing() -> Watched {
+        Watched { watcher: None, on: ["/m".into()].into(), off: BTreeSet::new() }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn quiet_first_but_not_for_ever() {
@@ -189,23 +235,25 @@ mod tests {
         assert!(pending.due().is_none());
         let start = Instant::now();
         for _ in 0..20 {
-            pending.add(Seen::At(vec!["/m/a.ogg".into()]));
+            pending.add(Seen::At(vec!["/m/a.ogg".into()]), &nothing());
             tokio::time::advance(Duration::from_millis(1_900)).await;
         }
         assert_eq!(pending.due(), Some(start + AT_MOST));
     }
 
     #[tokio::test]
-    async fn places_inside_a_place_are_one() {
+    async fn places_inside_a_place_are_one_and_the_trash_is_none() {
         let mut pending = Pending::default();
-        pending.add(Seen::At(vec!["/m/a".into(), "/m/a/b.ogg".into(), "/m/c.ogg".into(), "/m/.x".into()]));
+        pending.add(Seen::At(vec!["/m/.Trash-0/files/x.ogg".into(), "/m/.x".into()]), &nothing());
+        assert!(pending.due().is_none());
+        pending.add(Seen::At(vec!["/m/a".into(), "/m/a/b.ogg".into(), "/m/c.ogg".into()]), &nothing());
         let targets = pending.take(&[]);
         assert_eq!(targets.paths.into_iter().collect::<Vec<_>>(), [PathBuf::from("/m/a"), "/m/c.ogg".into()]);
         assert!(targets.absent_is_gone);
         for number in 0..2_000 {
-            pending.add(Seen::At(vec![format!("/m/{number}").into()]));
+            pending.add(Seen::At(vec![format!("/m/{number}").into()]), &nothing());
         }
-        let targets = pending.take(&["/m".into()]);
+        let targets = pending.take(&["/m".into(), "/m/a".into()]);
         assert_eq!((targets.paths.len(), targets.absent_is_gone), (1, false));
     }
 }

@@ -10,12 +10,18 @@ use antiphon_proto::{
 };
 use anyhow::{Context, bail};
 use libp2p::{Multiaddr, PeerId};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::{Failure, Kind};
 
+/// A stream that brings nothing for this long is looked into.
+const ASK_EVERY: Duration = Duration::from_secs(30);
+/// So often in a row another peer must be found to have more before this one is left.
+const BEHIND: u32 = 3;
+/// Other connected peers that are asked.
+const OTHERS: usize = 8;
 /// First and longest pause between attempts.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 /// A peer that was followed for this long was worth it: the next pause is short again.
@@ -101,7 +107,20 @@ impl Follower {
         let mut stream = self.network.follow(peer, id, from).await?;
         tracing::info!(%peer, from, "following");
         self.upstream.send_replace(Some(peer));
-        while let Some(batch) = stream.next().await? {
+        let mut behind = 0;
+        loop {
+            let batch = match timeout(ASK_EVERY, stream.next()).await {
+                Ok(batch) => batch?,
+                Err(_) => {
+                    behind = if self.is_behind(peer).await? { behind + 1 } else { 0 };
+                    if behind >= BEHIND {
+                        bail!("it says that it has more blocks, but sends none");
+                    }
+                    continue;
+                }
+            };
+            let Some(batch) = batch else { return Ok(()) };
+            behind = 0;
             if let Err(error) = self.append(batch).await? {
                 if error.is_invalid_batch() {
                     self.network.penalize(peer, Offence::BadBatch).await;
@@ -109,7 +128,18 @@ impl Follower {
                 return Err(error).context("a batch of the peer cannot be appended");
             }
         }
-        Ok(())
+    }
+
+    /// Whether a connected peer, this one or another, says that it has more. One that does not answer at all is an
+    /// error: it hangs.
+    async fn is_behind(&self, upstream: PeerId) -> anyhow::Result<bool> {
+        let mut most = self.network.ledger_info(upstream).await.context("the peer went silent")?.size;
+        for other in self.network.peers().await.into_iter().take(OTHERS) {
+            if let Ok(info) = self.network.ledger_info(other.peer).await {
+                most = most.max(info.size);
+            }
+        }
+        Ok(most > self.ledger.size())
     }
 
     /// The outer error is ours, the inner one the batch's.

@@ -4,6 +4,7 @@ pub mod follow;
 pub mod get;
 mod open;
 pub mod orders;
+mod place;
 pub mod select;
 pub mod services;
 pub mod state;

@@ -10,7 +10,7 @@ use antiphon_ledger::{
     Ledger, OpenError, Options, Stage,
     sequencer::{Sequencer, Solo},
 };
-use antiphon_p2p::{Event, Network, Services};
+use antiphon_p2p::{ConnectionLimits, Event, Network, Services};
 use antiphon_proto::{NetworkId, wire::Genesis};
 use anyhow::{Context, bail};
 use libp2p::{Multiaddr, PeerId};
@@ -29,7 +29,7 @@ use super::{
 use crate::{
     config::Config,
     failure::{Failure, Kind},
-    library::{Library, Parts, catalogue::Catalogue, describe::Registrant},
+    library::{Library, Parts, catalogue::Catalogue, describe::Registrant, folders::Folders},
     rule::Rule,
     system::{
         clock,
@@ -40,6 +40,8 @@ use crate::{
 
 /// First port that is tried on a new data directory.
 const FIRST_PORT: u16 = 7_710;
+/// Memory of the process above which no connection is added: half of the smallest Pi.
+const MEMORY_BYTES: usize = 512 * 1024 * 1024;
 /// Pause between attempts to join a network for the first time.
 const JOIN_PAUSE: Duration = Duration::from_secs(2);
 /// How long a start waits to hear that a named peer is of another network.
@@ -158,7 +160,8 @@ impl<'c> Opening<'c> {
         let public = registrant.wallet.public();
         let analyzer = self.config.library.analyzer();
         let library = Arc::new(Library::new(Parts {
-            catalogue: Arc::new(Catalogue::open(&self.data.catalogue())?),
+            catalogue: Arc::new(Catalogue::open(&self.data.catalogue(), &ledger.network())?),
+            folders: Folders::open(&self.data.folders())?,
             outboards: self.data.outboards(),
             analyzer: analyzer.clone(),
             ledger: ledger.clone(),
@@ -197,6 +200,7 @@ impl<'c> Opening<'c> {
             listen,
             agent: format!("antiphon/{}", env!("CARGO_PKG_VERSION")),
             boot_nonce: u64::from_le_bytes(nonce),
+            limits: ConnectionLimits { memory: Some(MEMORY_BYTES), ..ConnectionLimits::default() },
             ..antiphon_p2p::Config::default()
         };
         let services =

@@ -68,6 +68,12 @@ impl DataDir {
         Ok(Self { root })
     }
 
+    /// A directory that is there; nothing is made. `None` when it is not.
+    #[must_use]
+    pub fn existing(root: &Path) -> Option<Self> {
+        root.canonicalize().ok().filter(|root| root.is_dir()).map(|root| Self { root })
+    }
+
     /// `--data-dir`, else `$STATE_DIRECTORY` (a systemd service), else the user's data folder.
     ///
     /// # Errors
@@ -104,6 +110,12 @@ impl DataDir {
     #[must_use]
     pub fn catalogue(&self) -> PathBuf {
         self.root.join("library.redb")
+    }
+
+    /// Folders that are scanned on start.
+    #[must_use]
+    pub fn folders(&self) -> PathBuf {
+        self.root.join("folders.json")
     }
 
     /// Bao outboards of the library's files: derived, may be deleted.

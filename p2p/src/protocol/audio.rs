@@ -7,7 +7,10 @@
 use std::sync::Arc;
 
 use antiphon_proto::{
-    ContentHash, canonical, limits,
+    ContentHash,
+    audio::AudioRequestError,
+    canonical::{self, CanonicalError},
+    limits,
     wire::{AudioReply, AudioRequest, AudioServing, audio_reply},
 };
 use libp2p::PeerId;
@@ -41,7 +44,7 @@ pub(crate) async fn answer(server: &Server, peer: PeerId, stream: &mut PeerStrea
         Err(error) => {
             let refusal = AudioRefusal::Malformed { detail: error.to_string() };
             refuse(server, stream, &refusal).await?;
-            return Err(malformed(error));
+            return if is_newer(&error) { Ok(()) } else { Err(malformed(error)) };
         }
     };
     let Some(_slot) = server.uploads.take(peer) else {
@@ -67,6 +70,14 @@ pub(crate) async fn answer(server: &Server, peer: PeerId, stream: &mut PeerStrea
     server.write(stream, &frame::encode(&AudioReply { body: Some(serving) })).await?;
     let _counted = Held::new(server.metrics.uploads.clone());
     send(server, peer, stream, content, file, chunks).await
+}
+
+/// Whether a later version may well ask so: a mode or a field that this one does not know.
+fn is_newer(error: &AudioRequestError) -> bool {
+    matches!(
+        error,
+        AudioRequestError::Mode(_) | AudioRequestError::Canonical(CanonicalError::NotCanonical { .. })
+    )
 }
 
 async fn refuse(server: &Server, stream: &mut PeerStream, refusal: &AudioRefusal) -> Result<(), Fault> {
@@ -148,6 +159,6 @@ pub(crate) async fn ask(
             }
             other => Err(other.into()),
         },
-        None => Err(RequestError::Malformed("an empty audio reply".to_owned()).into()),
+        None => Err(RequestError::Unsupported("replies that this version knows").into()),
     }
 }

@@ -1,7 +1,8 @@
 //! `/antiphon/ledger/1`: what network is this, and every batch from a block on, then live.
 //!
 //! A follower that falls behind is served at its own pace: one batch at a time is read from the store and written to
-//! the stream, whose flow control is the only queue. One that takes nothing for [`Timeouts::write`] is dropped.
+//! the stream, whose flow control is the only queue. One that takes nothing for [`Timeouts::write`] is dropped. What
+//! all followers together hold in memory is bounded: see the constants below.
 //!
 //! [`Timeouts::write`]: crate::Timeouts::write
 
@@ -16,7 +17,10 @@ use antiphon_proto::{
 };
 use futures::AsyncReadExt;
 use libp2p::PeerId;
-use tokio::{sync::mpsc, time};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time,
+};
 
 use super::{
     Fault, LEDGER, Server, allowance,
@@ -29,15 +33,51 @@ use crate::{
     error::RequestError,
     score::Offence,
     services::SourceError,
+    slots::{Slot, Slots},
     streams::{Opener, PeerStream},
     swarm::Command,
 };
 
 /// Bytes that a follower reads at once.
 const READ_BYTES: usize = 64 * 1024;
+/// Followers served at once. They stay for hours, so they have places of their own: however many there are, requests
+/// find theirs.
+const FOLLOWERS: usize = 128;
+/// Followers of one peer: the one that is served, and one whose end has not been noticed.
+const FOLLOWERS_PER_PEER: usize = 2;
+/// Batches read from the store and encoded at once, for all followers: each is at most 1 MiB, twice.
+const READS: usize = 4;
+/// Long batches that are on their way at once, for all followers: 16 MiB. Others wait, and read theirs when it is
+/// their turn.
+const LONG_BATCHES: usize = 16;
+/// A batch from this size on is a long one. New batches of a ledger that grows slowly are shorter: they pass by
+/// followers that catch up slowly, and 128 of them are 4 MiB.
+const LONG_BATCH_BYTES: usize = 32 * 1024;
 
-/// Answers one stream.
-pub(crate) async fn answer(server: &Server, peer: PeerId, stream: &mut PeerStream) -> Result<(), Fault> {
+/// What followers share.
+pub(crate) struct Followers {
+    places: Slots,
+    reads: Semaphore,
+    long_batches: Semaphore,
+}
+
+impl Followers {
+    pub(crate) fn new() -> Self {
+        Self {
+            places: Slots::new(FOLLOWERS, FOLLOWERS_PER_PEER),
+            reads: Semaphore::new(READS),
+            long_batches: Semaphore::new(LONG_BATCHES),
+        }
+    }
+}
+
+/// Answers one stream. A follower gives its general place back when it has got one of the followers'.
+pub(crate) async fn answer(
+    server: &Server,
+    peer: PeerId,
+    stream: &mut PeerStream,
+    general: &mut Option<Slot>,
+) -> Result<(), Fault> {
     let bytes = server.read_request(stream, limits::CONTROL_MESSAGE_BYTES).await?;
     let request: LedgerRequest =
         canonical::decode_lenient("ledger request", limits::CONTROL_MESSAGE_BYTES, &bytes)
@@ -48,8 +88,18 @@ pub(crate) async fn answer(server: &Server, peer: PeerId, stream: &mut PeerStrea
             server.write(stream, &reply).await?;
             server.close(stream).await
         }
-        Some(ledger_request::Body::Follow(follow)) => answer_follow(server, peer, stream, &follow).await,
-        None => Err(malformed("a ledger request without a body")),
+        Some(ledger_request::Body::Follow(follow)) => {
+            let Some(_place) = server.followers.places.take(peer) else {
+                return refuse(server, stream, StreamErrorCode::Busy, "too many follow already").await;
+            };
+            *general = None;
+            answer_follow(server, peer, stream, &follow).await
+        }
+        // What a later version may ask for is no offence.
+        None => {
+            let detail = "this version does not know such a request";
+            refuse(server, stream, StreamErrorCode::Malformed, detail).await
+        }
     }
 }
 
@@ -100,21 +150,31 @@ async fn send_batches(
     next: &mut u64,
     size: u64,
 ) -> Result<bool, Fault> {
+    let followers = &server.followers;
+    let shutdown = |_| Fault::Internal("the network is shut down".to_owned());
     while *next < size {
-        let (ledger, first) = (server.services.ledger.clone(), *next);
-        match server.blocking(move || ledger.batch_from(first)).await? {
-            Ok(Some(batch)) if batch.first == first && !batch.blocks.is_empty() => {
-                *next = first.saturating_add(batch.blocks.len() as u64);
-                let frame = LedgerFrame { body: Some(ledger_frame::Body::Batch(batch)) };
-                server.write(stream, &frame::encode(&frame)).await?;
+        let mut turn = None;
+        let read = loop {
+            let read = read_batch(server, *next).await?;
+            let long = matches!(&read, Ok(Some(batch)) if batch.frame.len() >= LONG_BATCH_BYTES);
+            if !long || turn.is_some() {
+                break read;
+            }
+            turn = followers.long_batches.try_acquire().ok();
+            if turn.is_some() {
+                break read;
+            }
+            // Nothing is held while waiting.
+            drop(read);
+            turn = Some(followers.long_batches.acquire().await.map_err(shutdown)?);
+        };
+        match read {
+            Ok(Some(batch)) => {
+                *next = batch.end;
+                server.write(stream, &batch.frame).await?;
             }
             // The size ran ahead of the store; it will be announced again.
             Ok(None) => break,
-            Ok(Some(_)) => {
-                tracing::error!(first, "the ledger gave a batch that starts elsewhere");
-                refuse(server, stream, StreamErrorCode::Internal, "the ledger failed").await?;
-                return Ok(false);
-            }
             Err(error @ SourceError::NotFound(_)) => {
                 refuse(server, stream, StreamErrorCode::NotFound, &error.to_string()).await?;
                 return Ok(false);
@@ -128,6 +188,31 @@ async fn send_batches(
     }
     server.flush(stream).await?;
     Ok(true)
+}
+
+/// A batch as it is sent.
+struct Encoded {
+    frame: Vec<u8>,
+    /// Index after its last block.
+    end: u64,
+}
+
+/// Reads the batch that starts with block `first` and encodes it; only the encoded form stays.
+async fn read_batch(server: &Server, first: u64) -> Result<Result<Option<Encoded>, SourceError>, Fault> {
+    let closed = |_| Fault::Internal("the network is shut down".to_owned());
+    let _reading = server.followers.reads.acquire().await.map_err(closed)?;
+    let ledger = server.services.ledger.clone();
+    let read = move || match ledger.batch_from(first) {
+        Ok(Some(batch)) if batch.first == first && !batch.blocks.is_empty() => {
+            let end = first.saturating_add(batch.blocks.len() as u64);
+            let frame = frame::encode(&LedgerFrame { body: Some(ledger_frame::Body::Batch(batch)) });
+            Ok(Some(Encoded { frame, end }))
+        }
+        Ok(Some(_)) => Err(SourceError::Internal(format!("the batch of block {first} starts elsewhere"))),
+        Ok(None) => Ok(None),
+        Err(error) => Err(error),
+    };
+    server.blocking(read).await
 }
 
 async fn refuse(
@@ -183,6 +268,8 @@ pub struct FollowStream {
     /// Attempts left until then.
     attempts: std::slice::Iter<'static, Duration>,
     message_timeout: Duration,
+    request_timeout: Duration,
+    /// Since when the rest of a message is awaited.
     inside_since: Option<time::Instant>,
 }
 
@@ -209,10 +296,10 @@ impl FollowStream {
             begun: false,
             attempts: RETRY_PAUSES.iter(),
             message_timeout: timeouts.message,
+            request_timeout: timeouts.request,
             inside_since: None,
         };
-        let opening = time::timeout(timeouts.request, this.reopen()).await;
-        opening.map_err(|_| RequestError::Timeout { what: "stream", after: timeouts.request })??;
+        this.reopen().await?;
         Ok(this)
     }
 
@@ -255,6 +342,10 @@ impl FollowStream {
             self.reopen().await?;
         }
         let Some(stream) = self.stream.as_mut() else { return Ok(false) };
+        // From when its rest is waited for: a caller that takes its time with the message before costs the peer none.
+        if self.decoder.is_inside() {
+            self.inside_since.get_or_insert_with(time::Instant::now);
+        }
         let read = match self.inside_since {
             None => stream.read(&mut self.scratch).await,
             Some(since) => {
@@ -272,7 +363,6 @@ impl FollowStream {
             Ok(count) => {
                 self.begun = true;
                 self.decoder.push(&self.scratch[..count]);
-                self.inside_since.get_or_insert_with(time::Instant::now);
                 Ok(true)
             }
         }
@@ -292,10 +382,15 @@ impl FollowStream {
     }
 
     async fn reopen(&mut self) -> Result<(), RequestError> {
-        let opened = request::open(&self.opener, self.peer, LEDGER, "batch").await;
-        let mut stream = opened.map_err(|(_, error)| error)?;
-        request::send(&mut stream, &self.request, "batch").await.map_err(|(_, error)| error)?;
-        self.stream = Some(stream);
+        let opening = async {
+            let mut stream = request::open(&self.opener, self.peer, LEDGER, "batch").await?;
+            request::send(&mut stream, &self.request, "batch").await?;
+            Ok(stream)
+        };
+        let after = self.request_timeout;
+        let opened = time::timeout(after, opening).await;
+        let opened = opened.map_err(|_| RequestError::Timeout { what: "stream", after })?;
+        self.stream = Some(opened.map_err(|(_, error)| error)?);
         Ok(())
     }
 
@@ -310,7 +405,7 @@ impl FollowStream {
                 Err(text) => Err(self.broken(Offence::Malformed, text.to_owned()).await),
             },
             Ok(Some(ledger_frame::Body::Error(error))) => Err(request::refused(&error)),
-            Ok(None) => Err(self.broken(Offence::Malformed, "an empty ledger frame".to_owned()).await),
+            Ok(None) => Err(RequestError::Unsupported("ledger frames that this version knows")),
             Err(error) => Err(self.broken(Offence::Malformed, error.to_string()).await),
         }
     }

@@ -10,9 +10,9 @@ pub(crate) mod ledger;
 pub(crate) mod register;
 pub(crate) mod request;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{future::poll_fn, io, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
-use futures::AsyncWriteExt;
+use futures::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt};
 use libp2p::{PeerId, StreamProtocol};
 use tokio::{
     sync::mpsc,
@@ -91,6 +91,7 @@ pub(crate) struct Server {
     pub(crate) services: Services,
     pub(crate) timeouts: Timeouts,
     pub(crate) uploads: Slots,
+    pub(crate) followers: ledger::Followers,
     pub(crate) metrics: Metrics,
     pub(crate) traffic: Traffic,
     /// Weak, so that serving does not keep the network alive when every handle is gone.
@@ -101,11 +102,12 @@ impl Server {
     /// Answers one stream to its end.
     pub(crate) async fn serve(&self, inbound: Inbound) {
         let Inbound { peer, protocol, mut stream, slot } = inbound;
+        let mut slot = Some(slot);
         let kind = name_of(&protocol);
         Metrics::count(&self.metrics.inbound_streams, kind);
         let _open = Held::new(self.metrics.open_streams.get_or_create_owned(&Labelled { kind }));
         let answered = match protocol.as_ref() {
-            LEDGER_NAME => ledger::answer(self, peer, &mut stream).await,
+            LEDGER_NAME => ledger::answer(self, peer, &mut stream, &mut slot).await,
             REGISTER_NAME => register::answer(self, peer, &mut stream).await,
             AUDIO_NAME => audio::answer(self, peer, &mut stream).await,
             _ => Ok(()),
@@ -135,13 +137,13 @@ impl Server {
         }
     }
 
-    /// Writes bytes to a reader that must take some of them now and then, and all in the end.
+    /// Writes bytes to a reader that must take some of them now and then, and all in the end, and say nothing.
     async fn write(&self, stream: &mut PeerStream, bytes: &[u8]) -> Result<(), Fault> {
         let deadline = Instant::now() + allowance(self.timeouts.write, bytes.len());
         let mut rest = bytes;
         while !rest.is_empty() {
             let until = deadline.min(Instant::now() + self.timeouts.write);
-            let written = time::timeout_at(until, stream.write(rest)).await;
+            let written = time::timeout_at(until, write_some(stream, rest)).await;
             match written.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?? {
                 0 => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
                 count => rest = &rest[count..],
@@ -170,6 +172,19 @@ impl Server {
         let done = tokio::task::spawn_blocking(work).await;
         done.map_err(|error| Fault::Internal(format!("a disk task failed: {error}")))
     }
+}
+
+/// Writes some bytes, and listens meanwhile: a request is one message, and a peer that pushes more would fill the
+/// buffers of a stream that nobody reads.
+async fn write_some(stream: &mut PeerStream, bytes: &[u8]) -> Result<usize, Fault> {
+    poll_fn(|cx| {
+        // The end of the peer's half is in order; when the stream broke, writing says so.
+        if let Poll::Ready(Ok(1..)) = Pin::new(&mut *stream).poll_read(cx, &mut [0]) {
+            return Poll::Ready(Err(malformed("a peer that talks while it is answered")));
+        }
+        Pin::new(&mut *stream).poll_write(cx, bytes).map_err(Fault::from)
+    })
+    .await
 }
 
 /// What a peer asked for that cannot be read.

@@ -24,6 +24,8 @@ use crate::{
 pub(crate) async fn answer(server: &Server, peer: PeerId, stream: &mut PeerStream) -> Result<(), Fault> {
     let bytes = server.read_request(stream, limits::CONTROL_MESSAGE_BYTES).await?;
     let read = canonical::decode_lenient("register request", limits::CONTROL_MESSAGE_BYTES, &bytes);
+    // A kind of registration that this version does not know is no offence.
+    let newer = read.as_ref().is_ok_and(is_newer);
     let broken = match read {
         Ok(request) => match check(&request) {
             Ok(()) => {
@@ -38,7 +40,11 @@ pub(crate) async fn answer(server: &Server, peer: PeerId, stream: &mut PeerStrea
     let reply = unavailable(StreamErrorCode::Malformed, &broken);
     server.write(stream, &frame::encode(&reply)).await?;
     server.close(stream).await?;
-    Err(malformed(broken))
+    if newer { Ok(()) } else { Err(malformed(broken)) }
+}
+
+fn is_newer(request: &RegisterRequest) -> bool {
+    request.registration.as_ref().is_some_and(|registration| registration.body.is_none())
 }
 
 async fn decide(server: &Server, peer: PeerId, request: RegisterRequest) -> RegisterReply {
@@ -91,7 +97,7 @@ pub(crate) async fn ask(
         canonical::decode_lenient("register reply", limits::CONTROL_MESSAGE_BYTES, &reply)
             .map_err(|error| RequestError::Malformed(error.to_string()))?;
     match &mut reply.body {
-        None => return Err(RequestError::Malformed("an empty register reply".to_owned())),
+        None => return Err(RequestError::Unsupported("replies that this version knows")),
         Some(register_reply::Body::Accepted(_)) => {}
         Some(register_reply::Body::Refused(refused)) => {
             if !matches!(refused.song_id.len(), 0 | 32) {

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{IpAddr, TcpListener},
+    net::{IpAddr, SocketAddr},
 };
 
 use libp2p::{
@@ -13,6 +13,7 @@ use libp2p::{
     multiaddr::Protocol,
     noise, quic, tcp, yamux,
 };
+use socket2::{Domain, Socket, Type};
 
 use crate::{
     config::{Config, StreamLimits},
@@ -90,7 +91,39 @@ pub(crate) fn check_port(address: &Multiaddr) -> io::Result<()> {
         _ => return Ok(()),
     };
     match parts.next() {
-        Some(Protocol::Tcp(port)) if port != 0 => TcpListener::bind((ip, port)).map(drop),
+        Some(Protocol::Tcp(port)) if port != 0 => bind((ip, port).into()),
         _ => Ok(()),
+    }
+}
+
+/// Binds as libp2p does, but for sharing: an IPv6 socket for IPv6 alone, so that one on all IPv4 addresses of the same
+/// port is not in its way.
+fn bind(address: SocketAddr) -> io::Result<()> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_taken_port_is_refused_and_the_other_family_is_not() {
+        let taken = TcpListener::bind("0.0.0.0:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let address = |ip: &str| format!("/{ip}/tcp/{port}").parse::<Multiaddr>().unwrap();
+        assert!(check_port(&address("ip4/0.0.0.0")).is_err());
+        assert!(check_port(&address("ip4/127.0.0.1")).is_err());
+        if std::path::Path::new("/proc/net/if_inet6").exists() {
+            check_port(&address("ip6/::")).unwrap();
+        }
+        drop(taken);
+        check_port(&address("ip4/0.0.0.0")).unwrap();
     }
 }

@@ -43,6 +43,9 @@ use crate::{
 const PIECES_AHEAD: usize = 2;
 /// A buffer this full is handed over even when the thread is busy.
 const ENOUGH_BYTES: usize = PIECE_BYTES / 2;
+/// Verified bytes that every [`Timeouts::stall`] must bring: two groups. A peer that drips a group now and then would
+/// otherwise keep a listener waiting for ever; the slowest link that is waited for brings four times as much.
+const STALL_BYTES: u64 = 32 * 1024;
 /// How often a transfer that ended early is asked for again at once, to learn why.
 const ASK_AGAIN: u32 = 1;
 
@@ -83,7 +86,7 @@ impl Fetched {
     ///
     /// # Errors
     /// As [`Partial::finish`].
-    pub fn finish(self, dest: &Path, outboard: Option<&Path>) -> std::io::Result<()> {
+    pub fn finish(&mut self, dest: &Path, outboard: Option<&Path>) -> std::io::Result<()> {
         self.partial.finish(dest, outboard)
     }
 
@@ -237,7 +240,7 @@ impl Reader {
 
     /// Moves bytes until the stream ends; true when it stalls.
     async fn pump(&mut self, stream: &mut PeerStream) -> bool {
-        let mut watchdog = Watchdog::new(self.stall, self.verified.load(Ordering::Relaxed));
+        let mut watchdog = Watchdog::new(self.stall, self.verified.load(Ordering::Relaxed), Instant::now());
         loop {
             let mut buffer = self.used.try_recv().unwrap_or_else(|_| vec![0; PIECE_BYTES]);
             let mut filled = 0;
@@ -251,7 +254,7 @@ impl Reader {
                     },
                     () = watchdog.tick() => {
                         let verified = self.verified.load(Ordering::Relaxed);
-                        if watchdog.is_stalled(verified, !self.writer_is_idle()) {
+                        if watchdog.is_stalled(Instant::now(), verified, !self.writer_is_idle()) {
                             return true;
                         }
                     }
@@ -271,7 +274,7 @@ impl Reader {
     }
 }
 
-/// Notices a sender that brings no verified bytes, however many others it sends.
+/// Notices a sender that brings too few verified bytes, however many others it sends.
 struct Watchdog {
     stall: Duration,
     ticks: time::Interval,
@@ -280,10 +283,10 @@ struct Watchdog {
 }
 
 impl Watchdog {
-    fn new(stall: Duration, seen: u64) -> Self {
+    fn new(stall: Duration, seen: u64, now: Instant) -> Self {
         let mut ticks = time::interval((stall / 4).max(Duration::from_millis(1)));
         ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
-        Self { stall, ticks, seen, since: Instant::now() }
+        Self { stall, ticks, seen, since: now }
     }
 
     async fn tick(&mut self) {
@@ -291,11 +294,11 @@ impl Watchdog {
     }
 
     /// A queue that is not empty means that the delay is the disk's, not the sender's.
-    fn is_stalled(&mut self, verified: u64, disk_is_busy: bool) -> bool {
-        if verified != self.seen || disk_is_busy {
-            (self.seen, self.since) = (verified, Instant::now());
+    fn is_stalled(&mut self, now: Instant, verified: u64, disk_is_busy: bool) -> bool {
+        if verified.saturating_sub(self.seen) >= STALL_BYTES || disk_is_busy {
+            (self.seen, self.since) = (verified, now);
         }
-        self.since.elapsed() >= self.stall
+        now.saturating_duration_since(self.since) >= self.stall
     }
 }
 
@@ -365,5 +368,27 @@ impl Writer {
             self.verified.store(self.partial.verified_bytes(), Ordering::Relaxed);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_sender_that_drips_is_stalled() {
+        let (stall, start) = (Duration::from_secs(15), Instant::now());
+        // Bytes in each second, and whether that is enough.
+        for (bytes, enough) in [(0, false), (1_000, false), (2_100, false), (2_400, true), (100_000, true)] {
+            let mut watchdog = Watchdog::new(stall, 7, start);
+            let mut stalled = false;
+            for second in 1..60 {
+                let now = start + Duration::from_secs(second);
+                stalled |= watchdog.is_stalled(now, 7 + second * bytes, false);
+            }
+            assert_eq!(stalled, !enough, "{bytes} bytes a second");
+        }
+        let mut waiting_for_the_disk = Watchdog::new(stall, 0, start);
+        assert!(!waiting_for_the_disk.is_stalled(start + stall * 2, 0, true));
     }
 }

@@ -67,6 +67,8 @@ pub struct Partial {
     hashes_path: PathBuf,
     hashes: File,
     groups: Groups,
+    /// Whether it has got its name: then nothing at `part` is ours.
+    finished: bool,
     /// Pairs not yet written, by their place in the outboard. Neighbours in the file come one after another in a
     /// transfer, but not in order, and single writes of 64 B cost more than hashing what they describe.
     pairs: BTreeMap<u64, [u8; tree::PAIR]>,
@@ -107,7 +109,7 @@ impl Partial {
             check(&content, size, &data, &hashes).map_err(at(part))?
         };
         let (part, pairs) = (part.to_owned(), BTreeMap::new());
-        Ok(Self { content, size, part, data, hashes_path, hashes, groups, pairs })
+        Ok(Self { content, size, part, data, hashes_path, hashes, groups, finished: false, pairs })
     }
 
     /// What is being fetched.
@@ -186,27 +188,33 @@ impl Partial {
         written.map_err(|source| PartialError::Io { path: self.hashes_path.clone(), source })
     }
 
-    /// Makes a complete download permanent: data synced, renamed to `dest` (which is replaced if it exists), folder
-    /// synced. With `outboard`, the hashes move there, so that the file can be served at once without hashing it
-    /// again; without, or when a file this small needs none, they are removed. `dest` must be on the same file
-    /// system as the partial file.
+    /// Makes a complete download permanent: data synced, renamed to `dest` (which must not exist), folder synced. With
+    /// `outboard`, the hashes move there, so that the file can be served at once without hashing it again; without, or
+    /// when a file this small needs none, they are removed. `dest` and `outboard` must be on the same file system as
+    /// the partial file. After an error it may be called again, with other names or the same.
     ///
     /// # Errors
-    /// What the file system reports; `InvalidInput` when the download is not complete.
-    pub fn finish(mut self, dest: &Path, outboard: Option<&Path>) -> io::Result<()> {
+    /// What the file system reports; `AlreadyExists` when there is something at `dest`, which is left as it is;
+    /// `InvalidInput` when the download is not complete, or finished already.
+    pub fn finish(&mut self, dest: &Path, outboard: Option<&Path>) -> io::Result<()> {
+        let invalid = |text: String| io::Error::new(io::ErrorKind::InvalidInput, text);
+        if self.finished {
+            return Err(invalid("the download has its name already".to_owned()));
+        }
         if !self.is_complete() {
-            let text = format!("{} of {} bytes are there", self.verified_bytes(), self.size);
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+            return Err(invalid(format!("{} of {} bytes are there", self.verified_bytes(), self.size)));
         }
         self.flush().map_err(io::Error::other)?;
         self.data.sync_all()?;
         let kept = outboard.filter(|_| outboard::length(self.size) > 0);
-        if let Some(place) = kept {
+        if let Some(place) = kept.filter(|place| **place != self.hashes_path) {
             self.hashes.sync_all()?;
             fs::rename(&self.hashes_path, place)?;
+            place.clone_into(&mut self.hashes_path);
             disk::sync_folder_of(place)?;
         }
-        fs::rename(&self.part, dest)?;
+        disk::rename_to_new(&self.part, dest)?;
+        self.finished = true;
         disk::sync_folder_of(dest)?;
         if kept.is_none() {
             fs::remove_file(&self.hashes_path)?;

@@ -241,6 +241,29 @@ fn only_damaged_groups_are_missing_after_damage() {
 }
 
 #[test]
+fn a_taken_name_stays_and_another_can_be_tried() {
+    let size = 5 * GROUP + 1;
+    let served = Served::new(size);
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let mut partial = reopen(&at("x.part"), &served);
+    store(&mut partial, &whole(size), &served.encode(&whole(size)).0).unwrap();
+    std::fs::write(at("song"), b"another song").unwrap();
+    for name in ["song.obao", "song.obao", "other.obao"] {
+        let taken = partial.finish(&at("song"), Some(&at(name))).unwrap_err();
+        assert_eq!(taken.kind(), std::io::ErrorKind::AlreadyExists);
+    }
+    partial.finish(&at("song 2"), Some(&at("song 2.obao"))).unwrap();
+    assert_eq!(std::fs::read(at("song")).unwrap(), b"another song");
+    assert_eq!(std::fs::read(at("song 2")).unwrap(), served.bytes);
+    let outboard = std::fs::read(served.folder.path().join("outboard")).unwrap();
+    assert_eq!(std::fs::read(at("song 2.obao")).unwrap(), outboard);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3);
+    let again = partial.finish(&at("song 3"), None).unwrap_err();
+    assert_eq!(again.kind(), std::io::ErrorKind::InvalidInput);
+}
+
+#[test]
 fn nothing_is_trusted_without_its_hashes() {
     let size = 20 * GROUP;
     let served = Served::new(size);
@@ -263,10 +286,11 @@ fn partial_files_are_exclusive_and_bounded() {
     let served = Served::new(GROUP);
     let folder = tempfile::tempdir().unwrap();
     let part = folder.path().join("x.part");
-    let first = reopen(&part, &served);
+    let mut first = reopen(&part, &served);
     assert!(matches!(Partial::open(&part, served.content, GROUP), Err(PartialError::InUse { .. })));
     let unfinished = first.finish(&folder.path().join("done"), None).unwrap_err();
     assert_eq!(unfinished.kind(), std::io::ErrorKind::InvalidInput);
+    drop(first);
     assert!(matches!(Partial::open(&part, served.content, 0), Err(PartialError::Size { size: 0 })));
     let huge = limits::FILE_BYTES + 1;
     assert!(matches!(Partial::open(&part, served.content, huge), Err(PartialError::Size { .. })));

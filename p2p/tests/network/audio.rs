@@ -85,6 +85,16 @@ async fn requests_that_break_a_rule_are_answered_and_counted() {
     for _ in 0..10 {
         assert_eq!(ask(vec![(50_000, 50_001)]).await, Err(StreamErrorCode::Malformed));
     }
+    // So is a mode that a later version may have.
+    for _ in 0..6 {
+        let (content_hash, ranges) = (content.0.to_vec(), vec![ByteRange { start: 0, end: 1 }]);
+        let request = AudioRequest { content_hash, ranges, mode: 77, access_token: Vec::new() };
+        let mut stream = raw.open(&one, raw::AUDIO).await;
+        stream.write_all(&raw::frame(&request)).await.unwrap();
+        let reply: AudioReply = within(raw::read_frame(&mut stream)).await.unwrap();
+        let Some(audio_reply::Body::Error(error)) = reply.body else { panic!("{reply:?}") };
+        assert_eq!(error.code(), StreamErrorCode::Malformed);
+    }
     assert_eq!(ask(vec![]).await, Err(StreamErrorCode::Malformed));
     assert_eq!(ask(vec![(5, 5)]).await, Err(StreamErrorCode::Malformed));
     assert_eq!(ask(vec![(5, 9), (7, 12)]).await, Err(StreamErrorCode::Malformed));

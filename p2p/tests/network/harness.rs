@@ -258,7 +258,7 @@ impl Wanted {
     }
 
     /// Moves the download to its place and reads it.
-    pub(crate) fn finish(&self, fetched: Fetched) -> Vec<u8> {
+    pub(crate) fn finish(&self, mut fetched: Fetched) -> Vec<u8> {
         let dest = self.folder.path().join("song");
         fetched.finish(&dest, None).unwrap();
         std::fs::read(dest).unwrap()

@@ -5,7 +5,7 @@ use std::time::Duration;
 use antiphon_p2p::{FollowStream, RequestError, Timeouts};
 use antiphon_proto::{
     NetworkId,
-    wire::{Batch, FollowRequest, LedgerRequest, StreamErrorCode, ledger_request},
+    wire::{Batch, FollowRequest, LedgerFrame, LedgerRequest, StreamErrorCode, ledger_frame, ledger_request},
 };
 use futures::{AsyncReadExt, AsyncWriteExt};
 
@@ -118,9 +118,7 @@ async fn a_follower_that_reads_nothing_is_dropped() {
     }
     let reader = RawPeer::start().await;
     let mut stream = reader.open(&one, raw::LEDGER).await;
-    let follow = FollowRequest { network: one.ledger.network().0.to_vec(), from: 0 };
-    let request = LedgerRequest { body: Some(ledger_request::Body::Follow(follow)) };
-    stream.write_all(&raw::frame(&request)).await.unwrap();
+    stream.write_all(&to_follow(&one)).await.unwrap();
     stream.flush().await.unwrap();
     let open = |count: u32| {
         let line = format!("open_streams{{kind=\"/antiphon/ledger/1\"}} {count}");
@@ -136,4 +134,74 @@ async fn a_follower_that_reads_nothing_is_dropped() {
     let mut rest = Vec::new();
     let _ = within(stream.read_to_end(&mut rest)).await;
     assert!(rest.len() < 35 * 340 * 3_000, "{} bytes", rest.len());
+}
+
+/// The request to follow from the start.
+fn to_follow(one: &Peer) -> Vec<u8> {
+    let follow = FollowRequest { network: one.ledger.network().0.to_vec(), from: 0 };
+    raw::frame(&LedgerRequest { body: Some(ledger_request::Body::Follow(follow)) })
+}
+
+#[tokio::test]
+async fn followers_have_places_of_their_own() {
+    let mut config = config(&[QUIC]);
+    config.streams.inbound = 1;
+    let one = start(config, rand::random()).await;
+    let pushed = one.ledger.push(3, 100);
+    let two = peer(&[]).await;
+    two.join(&one).await;
+    // Both of them and the requests beside them share what would be one place.
+    let mut followers = Vec::new();
+    for _ in 0..2 {
+        let mut stream = follow(&two, &one, 0).await;
+        assert_eq!(next(&mut stream).await, pushed);
+        assert_eq!(within(two.network.ledger_info(one.id())).await.unwrap().size, 3);
+        followers.push(stream);
+    }
+    let mut third = follow(&two, &one, 0).await;
+    match within(third.next()).await {
+        Err(RequestError::Refused { code: StreamErrorCode::Busy, .. }) => {}
+        other => panic!("{other:?}"),
+    }
+    drop(followers.pop());
+    eventually(|| async {
+        let mut again = follow(&two, &one, 0).await;
+        within(again.next()).await.is_ok()
+    })
+    .await;
+    let pushed = one.ledger.push(1, 100);
+    assert_eq!(next(&mut followers[0]).await, pushed);
+}
+
+#[tokio::test]
+async fn requests_that_are_not_known_yet_are_answered_and_not_counted() {
+    let one = peer(&[QUIC]).await;
+    let raw = RawPeer::start().await;
+    for bytes in [&b"\0\0\0\0"[..], b"\0\0\0\x03\xfa\x01\x00"].iter().cycle().take(8) {
+        let mut stream = raw.open(&one, raw::LEDGER).await;
+        stream.write_all(bytes).await.unwrap();
+        stream.flush().await.unwrap();
+        let reply: LedgerFrame = within(raw::read_frame(&mut stream)).await.unwrap();
+        let Some(ledger_frame::Body::Error(error)) = reply.body else { panic!("{reply:?}") };
+        assert_eq!(error.code(), StreamErrorCode::Malformed);
+    }
+    assert_eq!(one.network.peers().await.len(), 1, "not banned");
+}
+
+#[tokio::test]
+async fn a_follower_that_talks_while_it_is_served_is_an_offender() {
+    let mut one = peer(&[QUIC]).await;
+    for _ in 0..40 {
+        one.ledger.push(340, 3_000);
+    }
+    let raw = RawPeer::start().await;
+    for _ in 0..4 {
+        let mut stream = raw.open(&one, raw::LEDGER).await;
+        stream.write_all(&[to_follow(&one), vec![0; 1_000]].concat()).await.unwrap();
+        stream.flush().await.unwrap();
+        let mut rest = Vec::new();
+        let _ = within(stream.read_to_end(&mut rest)).await;
+        assert!(rest.len() < 35 * 340 * 3_000, "{} bytes", rest.len());
+    }
+    one.banned(raw.id).await;
 }
