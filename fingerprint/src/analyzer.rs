@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use antiphon_proto::Container;
 
 use crate::container::sniff::{SNIFF_BYTES, Sniffed, sniff};
+use crate::container::whole;
 use crate::decode::{self, Decoded};
 use crate::error::AnalyzeError;
 use crate::fingerprint::Fingerprint;
@@ -171,6 +172,10 @@ impl Analyzer {
     }
 
     fn decode(&self, path: &Path, opened: &Opened) -> Result<Decoded, AnalyzeError> {
+        // Before the decoder, which would make a song of any half that it can play.
+        if let Some(what) = guarded(|| opened.missing())? {
+            return Err(AnalyzeError::Truncated(what));
+        }
         if opened.container == Container::Wma {
             let mut window = opened.window()?;
             return decode::ffmpeg::decode(self.ffmpeg.as_deref(), path, &mut window, opened.started);
@@ -188,6 +193,12 @@ impl Opened {
     /// The handles share one file offset, so only the newest window may be read.
     fn window_from(&self, start: u64) -> io::Result<Window> {
         Window::new(self.file.try_clone()?, start, self.bytes, self.deadline)
+    }
+
+    fn missing(&self) -> Result<Option<String>, AnalyzeError> {
+        let mut window = self.window()?;
+        let end = window.len();
+        Ok(whole::missing(self.container, &mut window, end)?)
     }
 
     fn tags(&self, path: &Path) -> Tags {

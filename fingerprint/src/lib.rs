@@ -5,6 +5,7 @@
 
 pub mod analyzer;
 mod audio;
+mod chroma;
 pub mod container;
 mod decode;
 pub mod error;

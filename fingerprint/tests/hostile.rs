@@ -198,6 +198,10 @@ fn protected_files_say_so() {
 
 /// Eight seconds of something in every container.
 fn fixtures(folder: &Path) -> Option<Vec<(&'static str, PathBuf)>> {
+    fixtures_of(folder, 8)
+}
+
+fn fixtures_of(folder: &Path, seconds: u32) -> Option<Vec<(&'static str, PathBuf)>> {
     for program in ["ffmpeg", "jmac"] {
         if !has_program(program) {
             skip_or_fail(program);
@@ -205,9 +209,11 @@ fn fixtures(folder: &Path) -> Option<Vec<(&'static str, PathBuf)>> {
         }
     }
     let source = folder.join("source.wav");
-    let sound = "sine=330:d=8,tremolo=5:0.8[a];anoisesrc=d=8:c=pink:a=0.2:seed=1[b];[a][b]amix=2";
+    let sound = format!(
+        "sine=330:d={seconds},tremolo=5:0.8[a];anoisesrc=d={seconds}:c=pink:a=0.2:seed=1[b];[a][b]amix=2"
+    );
     run(Command::new("ffmpeg")
-        .args(["-v", "error", "-f", "lavfi", "-i", sound, "-ac", "2", "-ar", "22050"])
+        .args(["-v", "error", "-f", "lavfi", "-i", &sound, "-ac", "2", "-ar", "22050"])
         .arg(&source));
     let names = [
         "mp3 128 kbit/s",
@@ -226,7 +232,7 @@ fn fixtures(folder: &Path) -> Option<Vec<(&'static str, PathBuf)>> {
         "ape",
     ];
     let chosen = ENCODINGS.iter().filter(|encoding| names.contains(&encoding.name));
-    Some(chosen.map(|encoding| (encoding.name, encode(&source, encoding, folder, 8))).collect())
+    Some(chosen.map(|encoding| (encoding.name, encode(&source, encoding, folder, seconds))).collect())
 }
 
 #[test]
@@ -268,6 +274,84 @@ fn cut_and_changed_files_end_well() {
                 panic!("{name} changed: {error}");
             }
             let _ = analyzer.cover(&target);
+        }
+    }
+}
+
+#[test]
+fn interrupted_copies_are_no_songs() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(fixtures) = fixtures_of(folder.path(), 60) else { return };
+    for (name, path) in fixtures {
+        let whole = fs::read(&path).unwrap();
+        for percent in [1, 50, 90, 99] {
+            let cut = &whole[..whole.len() * percent / 100];
+            let error = error_of(&write(&folder, "cut", cut));
+            assert!(matches!(error, AnalyzeError::Truncated(_)), "{name} cut to {percent} %: {error}");
+            assert_eq!(error.class(), ErrorClass::Failed);
+            if name == "wav" && percent == 50 {
+                let (promised, there) = ("5,292,000 bytes of audio", "2,645,961");
+                let text = format!("the file is cut off: its header promises {promised}, {there} are there");
+                assert_eq!(error.to_string(), text);
+            }
+        }
+    }
+}
+
+/// Tags of other formats that programs append to whole files.
+fn appended() -> [Vec<u8>; 2] {
+    let id3v1 = [&b"TAG"[..], &[b' '; 125]].concat();
+    let mut ape = b"APETAGEX\xd0\x07\0\0\x40\0\0\0\0\0\0\0\0\0\0\xa0".to_vec();
+    ape.resize(32, 0);
+    ape.extend(b"\x19\0\0\0\0\0\0\0Title\0");
+    ape.resize(64, b'x');
+    ape.extend(b"APETAGEX\xd0\x07\0\0\x40\0\0\0\x01\0\0\0\0\0\0\x80");
+    ape.resize(96, 0);
+    [[&ape[..], &id3v1].concat(), vec![0; 5_000]]
+}
+
+#[test]
+fn whole_files_are_not_called_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(fixtures) = fixtures(folder.path()) else { return };
+    for (name, path) in fixtures {
+        let whole = fs::read(&path).unwrap();
+        for end in appended() {
+            let tagged = write(&folder, "tagged", &[&whole[..], &end].concat());
+            if let Err(error) = analyzer().analyze(&tagged) {
+                panic!("{name} with {} bytes: {error}", end.len());
+            }
+        }
+    }
+}
+
+/// What an encoder writes into a pipe cannot be corrected once its length is known.
+#[test]
+fn streamed_files_are_not_called_cut() {
+    if !has_program("ffmpeg") {
+        return skip_or_fail("ffmpeg");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let kinds: [(&str, &[&str]); 9] = [
+        ("wav", &["-c:a", "pcm_s16le"]),
+        ("aiff", &["-c:a", "pcm_s16be"]),
+        ("flac", &["-c:a", "flac"]),
+        ("ogg", &["-c:a", "libvorbis"]),
+        ("mp3", &["-c:a", "libmp3lame"]),
+        ("matroska", &["-c:a", "libvorbis"]),
+        ("mp4", &["-c:a", "aac", "-movflags", "frag_keyframe+empty_moov"]),
+        ("asf", &["-c:a", "wmav2"]),
+        ("adts", &["-c:a", "aac"]),
+    ];
+    for (format, arguments) in kinds {
+        let mut command = Command::new("ffmpeg");
+        command.args(["-v", "error", "-f", "lavfi", "-i", "anoisesrc=d=6:c=pink:seed=3", "-f", format]);
+        let output = command.args(arguments).arg("pipe:1").output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        // That some decoder needs a length is another matter.
+        let analysis = analyzer().analyze(&write(&folder, "streamed", &output.stdout));
+        if let Err(error @ AnalyzeError::Truncated(_)) = analysis {
+            panic!("{format}: {error}");
         }
     }
 }

@@ -46,6 +46,15 @@ fn the_second_scan_reads_nothing() {
     assert_eq!(reasons(&third, "skipped"), [("tune 4.wav".into(), "the file is empty".into())]);
     let info = machine.json(&["ledger", "info"]);
     assert_eq!((&info["size"], &info["songs"]), (&6.into(), &6.into()));
+    // Folders inside folders are one place, and what is forgotten is not served any more.
+    fs::create_dir(machine.music().join("inner")).unwrap();
+    fs::rename(machine.music().join("tune 0.wav"), machine.music().join("inner/tune 0.wav")).unwrap();
+    let (inner, music) = (machine.music().join("inner"), machine.music());
+    let nested = machine.json(&["scan", inner.to_str().unwrap(), music.to_str().unwrap()]);
+    assert_eq!((&nested["files"], &nested["known_new"]), (&5.into(), &1.into()), "{nested}");
+    let forgotten = machine.json(&["forget", music.to_str().unwrap()]);
+    assert_eq!(forgotten["files"], 4, "{forgotten}");
+    assert_eq!(machine.json(&["status"])["library"]["files"], 1);
     let verified = machine.json(&["ledger", "verify"]);
     assert_eq!((&verified["ok"], &verified["blocks"]), (&true.into(), &6.into()));
 }

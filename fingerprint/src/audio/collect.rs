@@ -4,11 +4,10 @@
 //! by itself, then they are mixed. Everything else is float; there mixing comes first, which gives the same as
 //! mixing last, but for less work.
 
-use rusty_chromaprint::{Configuration, Fingerprinter};
-
 use super::mix::{integer_weights, mix_integers, weights};
 use super::resample::{Element, Resampler, TARGET_RATE};
 use super::sample::Sample;
+use crate::chroma::Chroma;
 use crate::error::AnalyzeError;
 use crate::fingerprint::Fingerprint;
 use crate::limits::FINGERPRINT_SECONDS;
@@ -56,7 +55,7 @@ pub(crate) struct Collector {
     /// Resampled mono samples that are not analysed yet.
     ready: Vec<i16>,
     analysed: usize,
-    chroma: Fingerprinter,
+    chroma: Chroma,
 }
 
 enum Path {
@@ -102,11 +101,6 @@ impl Collector {
         if !(1..=MAX_CHANNELS).contains(&channels) {
             return Err(AnalyzeError::Unsupported(format!("{channels} channels")));
         }
-        // A new one for each file: a used one keeps rows of its last file.
-        let mut chroma = Fingerprinter::new(&Configuration::default());
-        chroma.start(TARGET_RATE, 1).map_err(|error| {
-            AnalyzeError::Unsupported(format!("this audio ({})", error.to_string().trim()))
-        })?;
         let path = match precision {
             Precision::Sixteen => Path::Sixteen {
                 resamplers: (0..channels).map(|_| Rate::from(rate)).collect(),
@@ -130,7 +124,7 @@ impl Collector {
             path,
             ready: Vec::with_capacity(BLOCK_FRAMES),
             analysed: 0,
-            chroma,
+            chroma: Chroma::new(),
         })
     }
 
@@ -224,15 +218,14 @@ impl Collector {
                 Path::Float { resampler, .. } => resampler.finish(&mut self.ready),
             }
             self.ready.truncate(WANTED - self.analysed);
-            self.chroma.consume(&self.ready);
+            self.chroma.push(&self.ready);
         }
-        self.chroma.finish();
-        Fingerprint::from_items(self.chroma.fingerprint().to_vec()).ok()
+        Fingerprint::from_items(self.chroma.finish()).ok()
     }
 
     fn analyse(&mut self) {
         self.ready.truncate(WANTED - self.analysed);
-        self.chroma.consume(&self.ready);
+        self.chroma.push(&self.ready);
         self.analysed += self.ready.len();
         self.ready.clear();
     }

@@ -1,6 +1,8 @@
-//! ADTS frame headers (ISO/IEC 13818-7, 6.2) and the exact length of a raw AAC stream.
+//! ADTS frame headers (ISO/IEC 13818-7, 6.2) the exact length of a raw AAC stream, and whether it is cut.
 
 use std::io::{self, Read, Seek, SeekFrom};
+
+use super::whole::lacks;
 
 const HEADER_BYTES: usize = 7;
 const RATES: [u32; 13] =
@@ -86,6 +88,30 @@ pub(crate) fn measure<R: Read + Seek>(source: &mut R, start: u64, end: u64) -> i
     Ok(blocks * BLOCK_SAMPLES)
 }
 
+/// What the last frame promises beyond `end`, if nothing but a part of that frame follows the one before it.
+pub(super) fn missing<R: Read + Seek>(source: &mut R, end: u64) -> io::Result<Option<String>> {
+    let mut tail = Vec::with_capacity(WINDOW);
+    source.seek(SeekFrom::Start(end.saturating_sub(WINDOW as u64)))?;
+    source.by_ref().take(WINDOW as u64).read_to_end(&mut tail)?;
+    // Three in a row are a stream, not chance.
+    let Some(mut at) = find_stream(&tail, 0, tail.len(), 3) else { return Ok(None) };
+    let fixed = Header::parse(&tail[at..]).map(|header| header.fixed);
+    while let Some(header) = tail.get(at..).and_then(Header::parse) {
+        let there = tail.len() - at;
+        if Some(header.fixed) != fixed {
+            break;
+        }
+        if header.bytes > there {
+            // A tag at the end is written to whole files, so the frame is a damaged one.
+            let tagged = tail.len().checked_sub(128).is_some_and(|at| tail[at..].starts_with(b"TAG"))
+                || tail.len().checked_sub(32).is_some_and(|at| tail[at..].starts_with(b"APETAGEX"));
+            return Ok((!tagged).then(|| lacks("last frame", header.bytes as u64, "bytes", there as u64)));
+        }
+        at += header.bytes;
+    }
+    Ok(None)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,6 +134,20 @@ mod tests {
         assert_eq!(measure(&mut Cursor::new(&bytes), 0, length).unwrap(), 5000 * 1024);
         bytes.truncate(bytes.len() - 1);
         assert_eq!(measure(&mut Cursor::new(&bytes), 0, length).unwrap(), 4999 * 1024);
+    }
+
+    #[test]
+    fn the_last_frame_can_be_cut() {
+        let bytes: Vec<u8> = (0..2_000u32).flat_map(|n| frame(50 + (n % 100) as u8)).collect();
+        let check = |bytes: &[u8]| missing(&mut Cursor::new(bytes), bytes.len() as u64).unwrap();
+        assert_eq!(check(&bytes), None);
+        assert_eq!(
+            check(&bytes[..bytes.len() - 49]).unwrap(),
+            "its last frame promises 149 bytes, 100 are there"
+        );
+        let tag = [b"TAG", &[b' '; 125][..]].concat();
+        assert_eq!(check(&[&bytes[..], &tag].concat()), None);
+        assert_eq!(check(&[&bytes[..bytes.len() - 9], &tag].concat()), None);
     }
 
     proptest::proptest! {

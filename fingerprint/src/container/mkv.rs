@@ -2,6 +2,8 @@
 
 use std::io::{self, Read, Seek, SeekFrom};
 
+use super::whole::lacks;
+
 /// EBML header, segment, its information, and the title in that.
 const SEGMENT: u32 = 0x1853_8067;
 const INFO: u32 = 0x1549_a966;
@@ -22,6 +24,25 @@ pub(crate) fn title<R: Read + Seek>(source: &mut R, end: u64) -> Option<String> 
     let mut bytes = Vec::new();
     source.by_ref().take((end - start).min(MAX_TITLE)).read_to_end(&mut bytes).ok()?;
     Some(String::from_utf8_lossy(&bytes).trim_end_matches(['\0', char::REPLACEMENT_CHARACTER]).to_owned())
+}
+
+/// What the segment promises beyond `end`; one of unknown size was streamed and promises nothing.
+pub(super) fn missing<R: Read + Seek>(source: &mut R, end: u64) -> io::Result<Option<String>> {
+    let mut at = 0u64;
+    for _ in 0..MAX_ELEMENTS {
+        source.seek(SeekFrom::Start(at))?;
+        let (Some((id, _)), Some((size, unknown))) = (number(source, false)?, number(source, true)?) else {
+            break;
+        };
+        let start = source.stream_position()?;
+        let stop = start.saturating_add(size);
+        if id == u64::from(SEGMENT) {
+            let cut = !unknown && stop > end;
+            return Ok(cut.then(|| lacks("segment", size, "bytes", end.saturating_sub(start))));
+        }
+        at = stop;
+    }
+    Ok(None)
 }
 
 /// The content of the first element `id` among those from `at` to `end`.
@@ -95,12 +116,22 @@ mod tests {
     }
 
     #[test]
+    fn known_sizes_are_promises() {
+        let bytes = file();
+        let check = |length: usize| missing(&mut Cursor::new(&bytes), length as u64).unwrap();
+        assert_eq!(check(bytes.len()), None);
+        assert_eq!(check(bytes.len() + 128), None);
+        assert!(check(bytes.len() - 1).unwrap().contains("segment"));
+    }
+
+    #[test]
     fn unknown_sizes_reach_to_the_end() {
         let mut bytes = file();
         let at = bytes.windows(4).position(|w| w == [0x18, 0x53, 0x80, 0x67]).unwrap() + 4;
         bytes.splice(at..at + 2, [0x01, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
         let length = bytes.len() as u64;
         assert_eq!(title(&mut Cursor::new(&bytes), length).unwrap(), "Tïtle");
+        assert_eq!(missing(&mut Cursor::new(&bytes), length - 9).unwrap(), None);
     }
 
     proptest::proptest! {

@@ -5,11 +5,16 @@
 
 use std::io::{self, Read, Seek, SeekFrom};
 
+use super::whole::lacks;
+
 /// Longest frame: 320 kbit/s layer III at 8 kHz (MPEG 2.5 tables) or 384 kbit/s layer II, with padding.
 const MAX_FRAME_BYTES: usize = 2_881 + 4;
 
 /// Frames at the start that must have one bit rate before the stream can count as one of constant bit rate.
 const CONSTANT_RATE_FRAMES: u64 = 256;
+
+/// Bytes that may be fewer than the first frame's tag counts, as no count means the same to all encoders.
+const SLACK_BYTES: u64 = 8 * 1024;
 
 /// Samples that every MPEG decoder delays its output by, on top of the encoder's delay.
 const DECODER_DELAY: u32 = 529;
@@ -124,6 +129,12 @@ pub(crate) struct Stream {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct InfoTag {
     frames: Option<u32>,
+    /// Bytes of the stream, this frame included.
+    bytes: Option<u32>,
+    /// Whether an encoder wrote it whose byte counts are exact.
+    exact: bool,
+    /// Whether all frames have one bit rate.
+    constant: bool,
     /// Encoder delay and padding, in samples.
     gaps: Option<(u32, u32)>,
 }
@@ -169,8 +180,9 @@ fn info_tag(frame: &[u8], header: &Header) -> Option<InfoTag> {
     }
     // VBRI is always 32 bytes behind the header.
     if frame.get(36..40) == Some(b"VBRI") {
-        let frames = frame.get(50..54).and_then(<[u8]>::first_chunk).map(|b| u32::from_be_bytes(*b));
-        return Some(InfoTag { frames: frames.filter(|&n| n > 0), gaps: None });
+        let word = |at: usize| frame.get(at..).and_then(<[u8]>::first_chunk).map(|b| u32::from_be_bytes(*b));
+        let (bytes, frames) = (word(46).filter(|&n| n > 0), word(50).filter(|&n| n > 0));
+        return Some(InfoTag { frames, bytes, ..InfoTag::default() });
     }
     None
 }
@@ -184,20 +196,46 @@ fn xing(frame: &[u8], at: usize) -> InfoTag {
         frames = word(next).filter(|&n| n > 0);
         next += 4;
     }
-    for (bit, bytes) in [(2, 4), (4, 100), (8, 4)] {
+    let mut bytes = None;
+    if flags & 2 != 0 {
+        bytes = word(next).filter(|&n| n > 0);
+        next += 4;
+    }
+    for (bit, length) in [(4, 100), (8, 4)] {
         if flags & bit != 0 {
-            next += bytes;
+            next += length;
         }
     }
     // Only these three encoders fill in the delays; others leave anything there.
-    let gaps = match frame.get(next..next + 4) {
-        Some(b"LAME" | b"Lavf" | b"Lavc") => frame
-            .get(next + 21..next + 24)
-            .map(|b| u32::from_be_bytes([0, b[0], b[1], b[2]]))
-            .map(|gaps| (gaps >> 12, gaps & 0xfff)),
-        _ => None,
+    let exact = matches!(frame.get(next..next + 4), Some(b"LAME" | b"Lavf" | b"Lavc"));
+    let gaps = frame
+        .get(next + 21..next + 24)
+        .filter(|_| exact)
+        .map(|b| u32::from_be_bytes([0, b[0], b[1], b[2]]))
+        .map(|gaps| (gaps >> 12, gaps & 0xfff));
+    InfoTag { frames, bytes, exact, constant: frame.get(at..at + 4) == Some(b"Info"), gaps }
+}
+
+/// What the tag in the first frame, which is at the start, promises beyond `end`.
+///
+/// Without such a tag a stream promises nothing: it can end after any frame.
+pub(super) fn missing<R: Read + Seek>(source: &mut R, end: u64) -> io::Result<Option<String>> {
+    source.seek(SeekFrom::Start(0))?;
+    let mut frames = Vec::with_capacity(2 * MAX_FRAME_BYTES);
+    source.by_ref().take(2 * MAX_FRAME_BYTES as u64).read_to_end(&mut frames)?;
+    let Some(header) = header_at(&frames, 0) else { return Ok(None) };
+    let Some(tag) = info_tag(&frames[..frames.len().min(header.bytes)], &header) else { return Ok(None) };
+    // Only at a constant rate do frames tell bytes.
+    let second = header_at(&frames, header.bytes).filter(|second| tag.constant && header.continues(second));
+    let by_frames = || {
+        let frame_bits = u64::from(second?.kbps) * 1_000 * u64::from(header.samples) / u64::from(header.rate);
+        Some(frame_bits.saturating_mul(u64::from(tag.frames?)) / 8)
     };
-    InfoTag { frames, gaps }
+    let Some(promised) = tag.bytes.map(u64::from).or_else(by_frames) else { return Ok(None) };
+    // Old encoders counted the tags that they wrote around the stream; cutters leave the count as it was.
+    let slack = (if tag.exact { promised / 200 } else { promised / 50 }).max(SLACK_BYTES);
+    let cut = promised > end.saturating_add(slack);
+    Ok(cut.then(|| lacks("header", promised, "bytes of audio", end)))
 }
 
 /// Counts frames from `start` to `end`.
@@ -369,6 +407,38 @@ mod tests {
         first[36..40].copy_from_slice(b"VBRI");
         first[50..54].copy_from_slice(&77u32.to_be_bytes());
         assert_eq!(measure(&mut Cursor::new(&first), 0, length).unwrap().samples, 77 * 1152);
+    }
+
+    #[test]
+    fn the_tag_promises_bytes() {
+        let file = |flags: u8, encoder: &[u8; 4], frames: u32, bytes: u32, there: usize| {
+            let mut first = frame(9);
+            first[36..40].copy_from_slice(b"Info");
+            first[43] = flags;
+            let words = [(1, frames), (2, bytes)].into_iter().filter(|(bit, _)| flags & bit != 0);
+            let mut at = 44;
+            for (_, word) in words {
+                first[at..at + 4].copy_from_slice(&word.to_be_bytes());
+                at += 4;
+            }
+            first[at..at + 4].copy_from_slice(encoder);
+            first.extend((0..there).flat_map(|_| frame(9)));
+            let length = first.len() as u64;
+            missing(&mut Cursor::new(first), length).unwrap()
+        };
+        let whole = 2_001 * 417;
+        assert_eq!(file(3, b"LAME", 2_000, whole, 2_000), None);
+        assert_eq!(file(3, b"LAME", 2_000, whole, 1_985), None);
+        assert_eq!(
+            file(3, b"LAME", 2_000, whole, 1_000).unwrap(),
+            "its header promises 834,417 bytes of audio, 417,417 are there"
+        );
+        assert!(file(3, b"LAME", 2_000, whole, 1_975).is_some());
+        assert_eq!(file(3, b"GOGO", 2_000, whole, 1_975), None);
+        assert!(file(3, b"GOGO", 2_000, whole, 1_900).is_some());
+        assert_eq!(file(1, b"GOGO", 2_000, 0, 2_000), None);
+        assert!(file(1, b"GOGO", 2_000, 0, 1_900).is_some());
+        assert_eq!(file(0, b"LAME", 0, 0, 100), None);
     }
 
     proptest::proptest! {

@@ -1,6 +1,8 @@
-//! Where an Ogg stream ends, by the last page's position (RFC 3533, section 6).
+//! Where an Ogg stream ends, by the last page's position (RFC 3533, section 6), and whether that page is whole.
 
 use std::io::{self, Read, Seek, SeekFrom};
+
+use super::whole::lacks;
 
 const HEADER_BYTES: usize = 27;
 /// A page has at most 65,307 bytes, so the last one begins in this much of the end, whatever else is muxed in.
@@ -31,6 +33,32 @@ pub(crate) fn measure<R: Read + Seek>(source: &mut R, end: u64) -> io::Result<Op
     bytes.clear();
     source.by_ref().take(TAIL_BYTES).read_to_end(&mut bytes)?;
     Ok(last_position(&bytes, serial).map(|end| AudioStream { serial, end }))
+}
+
+/// What the last page promises beyond `end`. A missing end-of-stream flag is no sign: recordings have none.
+pub(super) fn missing<R: Read + Seek>(source: &mut R, end: u64) -> io::Result<Option<String>> {
+    let mut bytes = Vec::new();
+    source.seek(SeekFrom::Start(end.saturating_sub(TAIL_BYTES)))?;
+    source.by_ref().take(TAIL_BYTES).read_to_end(&mut bytes)?;
+    let mut at = 0;
+    // From page to page; between them only where something else follows a page.
+    while let Some(skip) = bytes.get(at..).and_then(|rest| rest.windows(5).position(|w| w == b"OggS\0")) {
+        at += skip;
+        let there = bytes.len() - at;
+        match page_bytes(&bytes[at..]) {
+            Some(length) if length <= there => at += length,
+            Some(length) => return Ok(Some(lacks("last page", length as u64, "bytes", there as u64))),
+            None => return Ok(Some("its last page ends in its header".into())),
+        }
+    }
+    Ok(None)
+}
+
+/// Length of the page at the start of `bytes`, if its header is all there.
+fn page_bytes(bytes: &[u8]) -> Option<usize> {
+    let segments = usize::from(*bytes.get(HEADER_BYTES - 1)?);
+    let table = bytes.get(HEADER_BYTES..HEADER_BYTES + segments)?;
+    Some(HEADER_BYTES + segments + table.iter().map(|&size| usize::from(size)).sum::<usize>())
 }
 
 fn first_audio(bytes: &[u8]) -> Option<u32> {
@@ -104,6 +132,23 @@ mod tests {
         assert_eq!(end(&pages), Some(5_000));
         assert_eq!(end(&pages[..1]), None);
         assert_eq!(end(&[page(2, 0, 9, b"Speex   ")]), None);
+    }
+
+    #[test]
+    fn the_last_page_can_be_cut() {
+        let filler = (0..3_000).flat_map(|n| page(0, n, 9, &[7; 200]));
+        let bytes: Vec<u8> = page(2, 0, 9, b"\x01vorbis").into_iter().chain(filler).collect();
+        let check = |bytes: &[u8]| missing(&mut Cursor::new(bytes), bytes.len() as u64).unwrap();
+        assert_eq!(check(&bytes), None);
+        assert_eq!(check(&bytes[..bytes.len() - 228]), None, "between two pages");
+        assert_eq!(
+            check(&bytes[..bytes.len() - 100]).unwrap(),
+            "its last page promises 228 bytes, 128 are there"
+        );
+        assert!(check(&bytes[..bytes.len() - 210]).is_some());
+        for junk in [&[0; 50_000][..], &[b"TAG", &[b' '; 125][..]].concat()] {
+            assert_eq!(check(&[&bytes, junk].concat()), None);
+        }
     }
 
     #[test]

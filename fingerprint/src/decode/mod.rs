@@ -51,7 +51,7 @@ fn finish(
     let taken = collector.taken();
     let taken_ms = taken.saturating_mul(1_000) / u64::from(rate.max(1));
     let short = taken < MIN_DECODED_SECONDS * u64::from(rate);
-    // A cut file is as good as a whole one for as long as it goes, if it goes long enough.
+    // What does not tell its length, or is damaged inside, is good for as long as it goes, if long enough.
     if short && let Some(damage) = damage {
         return Err(damage);
     }

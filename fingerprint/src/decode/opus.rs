@@ -136,7 +136,10 @@ const SUPPORTED: &[SupportedAudioCodec] = &[SupportedAudioCodec {
 }];
 
 impl RegisterableAudioDecoder for Opus {
-    fn try_registry_new(params: &AudioCodecParameters, _: &AudioDecoderOptions) -> Result<Box<dyn AudioDecoder>> {
+    fn try_registry_new(
+        params: &AudioCodecParameters,
+        _: &AudioDecoderOptions,
+    ) -> Result<Box<dyn AudioDecoder>> {
         Ok(Box::new(Self::new(params)?))
     }
 
