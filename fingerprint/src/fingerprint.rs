@@ -18,7 +18,7 @@ pub const ALGORITHM: u8 = 1;
 
 /// Most items in a fingerprint. 120 s give 948 items (one each 1365 / 11,025 s, less the 19 that the filters
 /// swallow and the last partial frame); a round number above that leaves room for no second meaning.
-pub const MAX_ITEMS: usize = 1_000;
+pub const MAX_ITEMS: usize = antiphon_proto::limits::FINGERPRINT_ITEMS;
 
 /// Most packed bytes: the header and, for each item, 32 distances and a terminator of 3 bits. Longer
 /// distances cost 8 bits but stand for at least 7 positions, so they never cost more than that.

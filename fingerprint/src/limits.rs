@@ -5,20 +5,11 @@ use std::time::Duration;
 /// Audio that a fingerprint is made of: Chromaprint's and AcoustID's convention.
 pub const FINGERPRINT_SECONDS: u32 = 120;
 
-/// Shortest song, in milliseconds: the song block's own lower limit.
-pub const MIN_DURATION_MS: u32 = 1_000;
-
-/// Longest song, in milliseconds (12 h): the song block's own upper limit.
-pub const MAX_DURATION_MS: u32 = 12 * 60 * 60 * 1_000;
-
-/// Largest file, in bytes: the network's own limit, and what 32-bit chunk sizes can describe.
-pub const MAX_FILE_BYTES: u64 = 4 << 30;
-
-/// Longest text field of a song block, in bytes. The same number as in `antiphon_proto::limits`.
-pub const TEXT_BYTES: usize = 256;
-
-/// Longest genre of a song block, in bytes. The same number as in `antiphon_proto::limits`.
-pub const GENRE_BYTES: usize = 128;
+/// What every peer agrees on: shortest and longest song in milliseconds, largest file, longest texts.
+pub use antiphon_proto::limits::{
+    DURATION_MS_MAX as MAX_DURATION_MS, DURATION_MS_MIN as MIN_DURATION_MS, FILE_BYTES as MAX_FILE_BYTES,
+    GENRE_BYTES, TEXT_BYTES,
+};
 
 /// Largest single allocation while reading tags: cover art of this size passes, a hostile length does not.
 pub const MAX_TAG_ALLOCATION: usize = 16 << 20;

@@ -21,6 +21,7 @@ use crate::{
         get::GetRequest,
         select::{self, SongLine},
     },
+    system::pathhex,
 };
 
 /// What a command asks of a peer. This is the control socket's language.
@@ -55,23 +56,6 @@ pub enum Request {
         /// Absolute path, as bytes in hexadecimal.
         path: String,
     },
-}
-
-/// Bytes of a path for a [`Request`].
-#[must_use]
-pub fn path_to_hex(path: &Path) -> String {
-    use std::os::unix::ffi::OsStrExt;
-    HEXLOWER.encode(path.as_os_str().as_bytes())
-}
-
-/// The path of a [`Request`].
-///
-/// # Errors
-/// When it is not hexadecimal.
-pub fn path_from_hex(hex: &str) -> anyhow::Result<PathBuf> {
-    use std::os::unix::ffi::OsStringExt;
-    let bytes = HEXLOWER.decode(hex.as_bytes()).context("a path in the request is malformed")?;
-    Ok(PathBuf::from(std::ffi::OsString::from_vec(bytes)))
 }
 
 /// `antiphon status --json`.
@@ -208,7 +192,7 @@ pub async fn execute(
         Request::Status => serde_json::to_value(status(peer, running).await?)?,
         Request::Scan { paths } => scan(peer, &paths, tell).await?,
         Request::Forget { paths } => {
-            let folders = paths.iter().map(|hex| path_from_hex(hex)).collect::<anyhow::Result<Vec<_>>>()?;
+            let folders = paths.iter().map(|hex| pathhex::decode(hex)).collect::<anyhow::Result<Vec<_>>>()?;
             json!({ "schema": 1, "files": peer.library.forget(&folders).await? })
         }
         Request::Get(request) => {
@@ -219,7 +203,7 @@ pub async fn execute(
         Request::LedgerInfo => serde_json::to_value(ledger_numbers(peer))?,
         Request::LedgerShow { what } => ledger_show(peer, what).await?,
         Request::LedgerVerify => ledger_verify(peer, tell).await?,
-        Request::Match { path } => serde_json::to_value(match_file(peer, path_from_hex(&path)?).await?)?,
+        Request::Match { path } => serde_json::to_value(match_file(peer, pathhex::decode(&path)?).await?)?,
     })
 }
 
@@ -303,7 +287,7 @@ async fn status(peer: &Peer, running: Option<&Running>) -> anyhow::Result<Status
 async fn scan(peer: &Peer, paths: &[String], tell: Tell<'_>) -> anyhow::Result<Value> {
     let mut folders = Vec::new();
     for hex in paths {
-        let path = path_from_hex(hex)?;
+        let path = pathhex::decode(hex)?;
         match path.canonicalize() {
             Ok(path) => folders.push(path),
             Err(error) => {

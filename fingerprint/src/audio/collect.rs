@@ -64,7 +64,7 @@ enum Path {
 }
 
 /// The way to 11,025 Hz.
-enum Rate<T> {
+enum Rate<T: Element> {
     /// Already there: nothing is filtered.
     Same,
     Other(Resampler<T>),

@@ -41,9 +41,12 @@ pub(crate) trait Element: Sample + Default {
     fn coefficient(value: f64) -> Self;
     /// The products of a window and a filter of the same length, summed.
     fn dot(window: &[Self], filter: &[Self]) -> Self::Sum;
-    /// [`WIDE`] periods at once. In `samples`, place `p` of period `m` is at `p + m * period`; output `i` of
-    /// period `m` goes to `out[i + m * places.len()]`.
-    fn periods(samples: &[Self], period: usize, places: &[Place<'_, Self>], out: &mut [i16]);
+    /// What a sample is while periods are converted.
+    type Sorted: Copy + Default;
+    /// Puts each place's samples of all periods side by side, in rows of `width`.
+    fn sort(samples: &[Self], period: usize, width: usize, sorted: &mut Vec<Self::Sorted>);
+    /// One output of [`WIDE`] periods at once, from the first of which `skip` come before.
+    fn wide(sorted: &Rows<'_, Self::Sorted>, skip: usize, place: &Place<'_, Self>) -> [i16; WIDE];
     /// The point at `part / whole` of the way from one sum to the next.
     fn between(from: Self::Sum, to: Self::Sum, part: i64, whole: i64) -> Self::Sum;
     /// The output sample of a sum.
@@ -68,35 +71,36 @@ impl Element for i16 {
             .fold(0i32, |sum, (&sample, &factor)| sum.wrapping_add(i32::from(sample) * i32::from(factor)))
     }
 
-    /// Pairs of neighbouring samples side by side, for the multiply-add that takes pairs.
-    fn periods(samples: &[Self], period: usize, places: &[Place<'_, Self>], out: &mut [i16]) {
-        let width = row_width(period, places);
-        let mut sorted = vec![[0i16; 2]; width * period];
+    /// Pairs of neighbouring samples, for the multiply-add that takes pairs.
+    type Sorted = [i16; 2];
+
+    fn sort(samples: &[Self], period: usize, width: usize, sorted: &mut Vec<[i16; 2]>) {
+        sorted.resize(width * period, [0; 2]);
         for (place, row) in sorted.chunks_exact_mut(width).enumerate() {
-            let firsts = samples.iter().skip(place).step_by(period);
-            let seconds = samples.iter().skip(place + 1).step_by(period);
-            for (pair, (&first, &second)) in row.iter_mut().zip(firsts.zip(seconds)) {
-                *pair = [first, second];
+            let firsts = every(samples, place, period);
+            let seconds = every(samples, place + 1, period);
+            for (to, (first, second)) in row.iter_mut().zip(firsts.zip(seconds)) {
+                *to = [first, second];
             }
         }
-        for (number, Place { offset, filter }) in places.iter().enumerate() {
-            let mut sums = [0i32; WIDE];
-            let (factors, _) = filter.as_chunks::<2>();
-            for (later, &[a, b]) in factors.iter().enumerate() {
-                // The ends of the filter round to nothing.
-                if (a, b) == (0, 0) {
-                    continue;
-                }
-                let at = offset + 2 * later;
-                let start = at % period * width + at / period;
-                let Some(pairs) = sorted[start..].first_chunk::<WIDE>() else { break };
+    }
+
+    fn wide(sorted: &Rows<'_, [i16; 2]>, skip: usize, place: &Place<'_, Self>) -> [i16; WIDE] {
+        let mut sums = [0i32; WIDE];
+        let (factors, _) = place.filter.as_chunks::<2>();
+        let mut cursor = sorted.cursor(place.offset, skip);
+        for &[a, b] in factors {
+            // The ends of the filter round to nothing.
+            if (a, b) != (0, 0) {
+                let Some(pairs) = cursor.window() else { break };
                 for (sum, pair) in sums.iter_mut().zip(pairs) {
                     let product = i32::from(pair[0]) * i32::from(a) + i32::from(pair[1]) * i32::from(b);
                     *sum = sum.wrapping_add(product);
                 }
             }
-            scatter(&sums.map(Self::output), number, places.len(), out);
+            cursor.advance(2);
         }
+        sums.map(Self::output)
     }
 
     fn between(from: i32, to: i32, part: i64, whole: i64) -> i32 {
@@ -135,26 +139,28 @@ impl Element for f32 {
         sums.iter().sum()
     }
 
-    fn periods(samples: &[Self], period: usize, places: &[Place<'_, Self>], out: &mut [i16]) {
-        let width = row_width(period, places);
-        let mut sorted = vec![0.0f32; width * period];
+    type Sorted = f32;
+
+    fn sort(samples: &[Self], period: usize, width: usize, sorted: &mut Vec<f32>) {
+        sorted.resize(width * period, 0.0);
         for (place, row) in sorted.chunks_exact_mut(width).enumerate() {
-            for (to, &sample) in row.iter_mut().zip(samples.iter().skip(place).step_by(period)) {
+            for (to, sample) in row.iter_mut().zip(every(samples, place, period)) {
                 *to = sample;
             }
         }
-        for (number, Place { offset, filter }) in places.iter().enumerate() {
-            let mut sums = [0.0f32; WIDE];
-            for (later, factor) in filter.iter().enumerate() {
-                let at = offset + later;
-                let start = at % period * width + at / period;
-                let Some(window) = sorted[start..].first_chunk::<WIDE>() else { break };
-                for (sum, sample) in sums.iter_mut().zip(window) {
-                    *sum += sample * factor;
-                }
+    }
+
+    fn wide(sorted: &Rows<'_, f32>, skip: usize, place: &Place<'_, Self>) -> [i16; WIDE] {
+        let mut sums = [0.0f32; WIDE];
+        let mut cursor = sorted.cursor(place.offset, skip);
+        for factor in place.filter {
+            let Some(window) = cursor.window() else { break };
+            for (sum, sample) in sums.iter_mut().zip(window) {
+                *sum += sample * factor;
             }
-            scatter(&sums.map(Self::output), number, places.len(), out);
+            cursor.advance(1);
         }
+        sums.map(Self::output)
     }
 
     #[allow(clippy::cast_precision_loss, reason = "both are small")]
@@ -167,10 +173,48 @@ impl Element for f32 {
     }
 }
 
-/// Samples in a row that holds one place of all periods, and of those that the last windows reach into.
-fn row_width<T>(period: usize, places: &[Place<'_, T>]) -> usize {
-    let reach = places.iter().map(|place| place.offset + place.filter.len()).max().unwrap_or(0);
-    WIDE + reach / period + 1
+/// One sample of each period.
+fn every<T: Copy>(samples: &[T], place: usize, period: usize) -> impl Iterator<Item = T> {
+    samples.get(place..).unwrap_or_default().chunks(period).map(|chunk| chunk[0])
+}
+
+/// Samples sorted by their place in the period: a row for each place, a column for each period.
+pub(crate) struct Rows<'a, S> {
+    sorted: &'a [S],
+    period: usize,
+    width: usize,
+}
+
+impl<'a, S> Rows<'a, S> {
+    /// At a sample counted from the first period's start, `skip` periods later.
+    fn cursor(&self, offset: usize, skip: usize) -> Cursor<'a, S> {
+        let (row, column) = (offset % self.period, offset / self.period + skip);
+        Cursor { sorted: self.sorted, period: self.period, width: self.width, row, column }
+    }
+}
+
+/// Walks over samples without a division for each.
+struct Cursor<'a, S> {
+    sorted: &'a [S],
+    period: usize,
+    width: usize,
+    row: usize,
+    column: usize,
+}
+
+impl<'a, S> Cursor<'a, S> {
+    /// This sample and the same one of the next periods.
+    fn window(&self) -> Option<&'a [S; WIDE]> {
+        self.sorted.get(self.row * self.width + self.column..)?.first_chunk()
+    }
+
+    fn advance(&mut self, samples: usize) {
+        self.row += samples;
+        while self.row >= self.period {
+            self.row -= self.period;
+            self.column += 1;
+        }
+    }
 }
 
 /// Puts output `number` of each period in its place.
@@ -181,7 +225,7 @@ fn scatter(values: &[i16; WIDE], number: usize, outputs: usize, out: &mut [i16])
 }
 
 /// Converts one channel to 11,025 Hz.
-pub(crate) struct Resampler<T> {
+pub(crate) struct Resampler<T: Element> {
     /// Coefficients of phase `p` at `p * taps ..`; one phase more than there are, for interpolation.
     bank: Vec<T>,
     taps: usize,
@@ -197,6 +241,8 @@ pub(crate) struct Resampler<T> {
     part: i64,
     /// Input samples after which the phases repeat, if they do and that is worth using.
     period: Option<usize>,
+    /// Samples while periods are converted; kept for its memory.
+    sorted: Vec<T::Sorted>,
     /// Input from the next output's window on. The first `taps` are the mirrored start.
     pending: Vec<T>,
     started: bool,
@@ -224,6 +270,7 @@ impl<T: Element> Resampler<T> {
             period: (advance % divisor == 0)
                 .then(|| as_usize(in_rate / gcd(TARGET_RATE, in_rate)))
                 .filter(|&period| period <= MAX_PERIOD),
+            sorted: Vec::new(),
             pending: Vec::with_capacity(BLOCK + 4 * taps),
             started: false,
         }
@@ -298,14 +345,23 @@ impl<T: Element> Resampler<T> {
                 filter: &self.bank[phase * self.taps..(phase + 1) * self.taps],
             })
             .collect();
-        while self.pending.len() >= self.sample + needed {
-            let at = out.len();
-            out.resize(at + WIDE * outputs, 0);
-            // One sample more, for the last pair.
-            let samples = &self.pending[self.sample..];
-            T::periods(&samples[..samples.len().min(needed + 1)], period, &places, &mut out[at..]);
-            self.sample += WIDE * period;
+        // As many at once as there are: they share the sorting.
+        let blocks = (self.pending.len() - self.sample - self.taps) / (WIDE * period);
+        // The last output's window starts within the period after, and reaches as far as its filter is long.
+        let width = WIDE * blocks + self.taps / period + 2;
+        // One sample more, for the last pair.
+        let samples = &self.pending[self.sample..];
+        let samples = &samples[..samples.len().min(blocks * WIDE * period + self.taps + 1)];
+        T::sort(samples, period, width, &mut self.sorted);
+        let rows = Rows { sorted: &self.sorted, period, width };
+        let at = out.len();
+        out.resize(at + blocks * WIDE * outputs, 0);
+        for (number, place) in places.iter().enumerate() {
+            for (block, out) in out[at..].chunks_exact_mut(WIDE * outputs).enumerate() {
+                scatter(&T::wide(&rows, block * WIDE, place), number, outputs, out);
+            }
         }
+        self.sample += blocks * WIDE * period;
     }
 
     fn convert_by_phases(&mut self, out: &mut Vec<i16>) {

@@ -30,7 +30,7 @@ pub use align::Query;
 pub use bottom::{BOTTOM, HASH_BITS, bottom_hashes, mix};
 
 /// Most items of a fingerprint that the rule looks at; what follows is ignored. 120 s of sound give 948.
-pub const MAX_ITEMS: usize = 1_000;
+pub const MAX_ITEMS: usize = antiphon_proto::limits::FINGERPRINT_ITEMS;
 
 /// Bits in a fingerprint item.
 const ITEM_BITS: u32 = 32;

@@ -21,9 +21,9 @@ use crate::{
     config::Config,
     control::client::Client,
     failure::{Failure, Kind},
-    ops::{self, Request, path_to_hex},
+    ops::{self, Request},
     peer::{Peer, Reach, get::GetRequest},
-    system::datadir::DataDir,
+    system::{datadir::DataDir, pathhex},
 };
 
 /// How long a command without a running peer waits for the network.
@@ -83,7 +83,7 @@ async fn command(cli: Cli, output: &Output) -> anyhow::Result<()> {
             // A folder that is gone can be forgotten too.
             let hex = |path: &PathBuf| {
                 let path = path.canonicalize().or_else(|_| std::path::absolute(path))?;
-                anyhow::Ok(path_to_hex(&path))
+                anyhow::Ok(pathhex::encode(&path))
             };
             let request = Request::Forget { paths: folders.iter().map(hex).collect::<anyhow::Result<_>>()? };
             let answer = ask(&common, &Join::default(), request, Reach::Local, output).await?;
@@ -93,7 +93,7 @@ async fn command(cli: Cli, output: &Output) -> anyhow::Result<()> {
             let folder = get.out.unwrap_or_else(|| PathBuf::from("."));
             let request = Request::Get(GetRequest {
                 song: get.song.join(" "),
-                folder: path_to_hex(&std::path::absolute(folder)?),
+                folder: pathhex::encode(&std::path::absolute(folder)?),
                 container: get.format,
             });
             let report = ask(&common, &get.join, request, Reach::Dial, output).await?;
@@ -115,7 +115,7 @@ async fn command(cli: Cli, output: &Output) -> anyhow::Result<()> {
         Command::Fingerprint(file) => show::fingerprint(&common, &file.file, output),
         Command::Match(file) => {
             let path = std::path::absolute(&file.file)?;
-            let request = Request::Match { path: path_to_hex(&path) };
+            let request = Request::Match { path: pathhex::encode(&path) };
             let report = ask(&common, &Join::default(), request, Reach::ReadOnly, output).await?;
             show::matched(report, output)
         }
@@ -136,7 +136,7 @@ async fn command(cli: Cli, output: &Output) -> anyhow::Result<()> {
 /// Folders for a request. One that does not exist is found out before a data directory is made for it.
 fn absolute(paths: &[PathBuf]) -> anyhow::Result<Vec<String>> {
     let hex = |path: &PathBuf| match path.canonicalize() {
-        Ok(path) => Ok(path_to_hex(&path)),
+        Ok(path) => Ok(pathhex::encode(&path)),
         Err(error) => {
             Err(Failure::new(Kind::NotFound, format!("cannot scan {}: {error}", path.display())).into())
         }

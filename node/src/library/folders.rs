@@ -2,18 +2,15 @@
 
 use std::{
     collections::BTreeSet,
-    ffi::OsString,
     io,
-    os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
 
 use anyhow::Context;
-use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 
-use crate::system::durable;
+use crate::system::{durable, pathhex};
 
 /// One folder. The path for people, and its bytes, which need not be UTF-8.
 #[derive(Debug, Serialize, Deserialize)]
@@ -46,7 +43,7 @@ impl Folders {
             Ok(text) => {
                 let form: Form = serde_json::from_str(&text)
                     .with_context(|| format!("{shown} is damaged; remove it and name the folders again"))?;
-                form.folders.iter().map(|entry| decode(&entry.hex)).collect::<anyhow::Result<_>>()?
+                form.folders.iter().map(|entry| pathhex::decode(&entry.hex)).collect::<anyhow::Result<_>>()?
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeSet::new(),
             Err(error) => return Err(error).with_context(|| format!("cannot read {shown}")),
@@ -72,21 +69,14 @@ impl Folders {
         if next == *known {
             return Ok(false);
         }
-        let entry = |folder: &PathBuf| Entry {
-            path: folder.display().to_string(),
-            hex: HEXLOWER.encode(folder.as_os_str().as_bytes()),
-        };
+        let entry =
+            |folder: &PathBuf| Entry { path: folder.display().to_string(), hex: pathhex::encode(folder) };
         let form = Form { schema: 1, folders: next.iter().map(entry).collect() };
         durable::write(&self.file, serde_json::to_string_pretty(&form)?.as_bytes(), 0o600)
             .with_context(|| format!("cannot write {}", self.file.display()))?;
         *known = next;
         Ok(true)
     }
-}
-
-fn decode(hex: &str) -> anyhow::Result<PathBuf> {
-    let bytes = HEXLOWER.decode(hex.as_bytes()).context("a folder's path is damaged")?;
-    Ok(PathBuf::from(OsString::from_vec(bytes)))
 }
 
 /// Without those that lie in another one of them: each place once.
@@ -98,6 +88,8 @@ pub fn outermost(paths: impl IntoIterator<Item = PathBuf>) -> BTreeSet<PathBuf> 
 
 #[cfg(test)]
 mod tests {
+    use std::{ffi::OsString, os::unix::ffi::OsStringExt};
+
     use super::*;
 
     #[test]

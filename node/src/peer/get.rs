@@ -24,7 +24,7 @@ use super::{
 use crate::{
     failure::{Failure, Kind},
     library::{Library, Located},
-    ops,
+    system::pathhex,
 };
 
 /// Variants of one song that are looked at.
@@ -101,7 +101,7 @@ impl Peer {
         let (ledger, words) = (self.ledger.clone(), request.song.clone());
         let selected = tokio::task::spawn_blocking(move || select::select(&ledger, &words)).await??;
         let choices = self.choices(&selected, request.container.as_deref())?;
-        let folder = ops::path_from_hex(&request.folder)?;
+        let folder = pathhex::decode(&request.folder)?;
         fs::create_dir_all(&folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
         let mut report = GetReport {

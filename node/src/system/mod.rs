@@ -4,4 +4,5 @@ pub mod clock;
 pub mod datadir;
 pub mod durable;
 pub mod keyfile;
+pub mod pathhex;
 pub mod sample;
