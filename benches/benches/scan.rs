@@ -70,10 +70,11 @@ fn time(work: impl FnOnce() -> bool) -> f64 {
     start.elapsed().as_secs_f64()
 }
 
-/// The whole program, as a scan by `fpcalc` would run it: its start is some milliseconds of it.
+/// The whole program, as a scan by `fpcalc` would run it: its start is some milliseconds of it. It ends with an error
+/// after printing the fingerprint of a file of less than 120 s.
 fn fpcalc(file: &Path) -> bool {
     let ran = Command::new("fpcalc").arg(file).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    ran.is_ok_and(|status| status.success())
+    ran.is_ok()
 }
 
 fn mix(folder: &Path) -> Vec<PathBuf> {
