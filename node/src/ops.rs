@@ -335,9 +335,14 @@ async fn ledger_show(peer: &Peer, what: String) -> anyhow::Result<Value> {
         let bytes = ledger.block(index)?.ok_or_else(|| {
             Failure::new(Kind::NotFound, format!("there is no block {index}; the ledger has {size}"))
         })?;
-        let mut shown = show(&bytes)?;
-        if let Some(Body::Song(song)) = Block::parse(&bytes)?.body {
-            shown["variants"] = json!(ledger.variants_of(&song.id())?);
+        let block = Block::parse(&bytes)?;
+        let variants = match &block.body {
+            Some(Body::Song(song)) => Some(ledger.variants_of(&song.id())?),
+            _ => None,
+        };
+        let mut shown = show(block, &bytes)?;
+        if let Some(variants) = variants {
+            shown["variants"] = json!(variants);
         }
         Ok(shown)
     })
@@ -345,8 +350,7 @@ async fn ledger_show(peer: &Peer, what: String) -> anyhow::Result<Value> {
 }
 
 /// A block in words.
-fn show(bytes: &[u8]) -> anyhow::Result<Value> {
-    let block = Block::parse(bytes)?;
+fn show(block: Block, bytes: &[u8]) -> anyhow::Result<Value> {
     let mut shown = json!({
         "schema": 1,
         "index": block.index,

@@ -111,6 +111,14 @@ fn signature_length(bytes: &[u8]) -> Result<(), Invalid> {
     if bytes.len() == 64 { Ok(()) } else { Err(Invalid::Signature) }
 }
 
+fn stamped(challenge: stamp::Challenge, found: u64, bits: u32) -> Result<(), Invalid> {
+    if challenge.accepts(found, bits) { Ok(()) } else { Err(Invalid::Stamp(bits)) }
+}
+
+fn signed(by: PublicKey, message: &[u8], signature: &[u8]) -> Result<(), Invalid> {
+    if by.verifies(message, signature) { Ok(()) } else { Err(Invalid::Signature) }
+}
+
 fn splits(artist_key: &[u8], splits: &[Split]) -> Result<(), Invalid> {
     at_most("splits", splits.len() as u64, limits::SPLITS as u64)?;
     if artist_key.is_empty() {
@@ -251,15 +259,9 @@ impl Song {
     /// # Errors
     /// [`Invalid::Stamp`] or [`Invalid::Signature`].
     pub fn check_proofs(&self, network: &NetworkId, stamp_bits: u32) -> Result<(), Invalid> {
-        if !self.stamp_challenge(network).accepts(self.stamp, stamp_bits) {
-            return Err(Invalid::Stamp(stamp_bits));
-        }
+        stamped(self.stamp_challenge(network), self.stamp, stamp_bits)?;
         let message = signed_message(Domain::Song, network, &self.to_sign());
-        if self.registrant_key()?.verifies(&message, &self.signature) {
-            Ok(())
-        } else {
-            Err(Invalid::Signature)
-        }
+        signed(self.registrant_key()?, &message, &self.signature)
     }
 }
 
@@ -324,15 +326,9 @@ impl Variant {
     /// # Errors
     /// [`Invalid::Stamp`] or [`Invalid::Signature`].
     pub fn check_proofs(&self, network: &NetworkId, stamp_bits: u32) -> Result<(), Invalid> {
-        if !self.stamp_challenge(network).accepts(self.stamp, stamp_bits) {
-            return Err(Invalid::Stamp(stamp_bits));
-        }
+        stamped(self.stamp_challenge(network), self.stamp, stamp_bits)?;
         let message = signed_message(Domain::Variant, network, &self.to_sign());
-        if self.registrant_key()?.verifies(&message, &self.signature) {
-            Ok(())
-        } else {
-            Err(Invalid::Signature)
-        }
+        signed(self.registrant_key()?, &message, &self.signature)
     }
 }
 

@@ -298,7 +298,7 @@ impl Library {
                     }
                     Some(Settled::Waiting(registration, _)) => {
                         waiting = true;
-                        changes.push(Change::AddPending(content, scan::encode(&registration)));
+                        changes.push(Change::AddPending(content, canonical::encode(&*registration)));
                     }
                     Some(Settled::Refused(reason)) => self.give_up(&content, &reason, &mut changes)?,
                     None => self.give_up(&content, "its registration was damaged on disk", &mut changes)?,

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use antiphon_proto::{ContentHash, canonical, wire::Registration};
+use antiphon_proto::{ContentHash, canonical};
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
@@ -410,7 +410,7 @@ impl Collector<'_> {
             Settled::Waiting(registration, reason) => {
                 tracing::debug!(path = %path.display(), reason, "the registration waits");
                 self.report.pending += 1;
-                self.changes.push(Change::AddPending(content, encode(&registration)));
+                self.changes.push(Change::AddPending(content, canonical::encode(&*registration)));
                 State::Pending { content: content.0 }
             }
         };
@@ -456,10 +456,4 @@ impl Collector<'_> {
             changed
         });
     }
-}
-
-/// Bytes of a registration in the catalogue.
-#[must_use]
-pub fn encode(registration: &Registration) -> Vec<u8> {
-    canonical::encode(registration)
 }

@@ -63,9 +63,14 @@ fn wanted(entry: &DirEntry) -> bool {
         return true;
     }
     let name = entry.file_name().as_bytes();
-    let unfinished =
-        entry.file_type().is_file() && (name.ends_with(b".part") || name.ends_with(b".part.obao"));
+    let unfinished = entry.file_type().is_file() && is_unfinished(entry.path());
     !name.starts_with(b".") && !unfinished
+}
+
+/// Whether a name is that of a download that has not ended, or of its outboard.
+pub(super) fn is_unfinished(path: &Path) -> bool {
+    let name = path.file_name().map(OsStrExt::as_bytes).unwrap_or_default();
+    name.ends_with(b".part") || name.ends_with(b".part.obao")
 }
 
 fn look(entry: &DirEntry) -> Found {

@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{Library, folders::outermost, scan::Targets};
+use super::{Library, folders::outermost, scan::Targets, walk::is_unfinished};
 
 /// A file that is being copied changes all the time: it is read when it has been quiet for this long.
 const QUIET: Duration = Duration::from_secs(2);
@@ -161,7 +161,7 @@ impl Watched {
     fn is_visible(&self, path: &Path) -> bool {
         let folder = self.on.iter().chain(&self.off).find(|folder| path.starts_with(folder));
         let below = folder.and_then(|folder| path.strip_prefix(folder).ok()).unwrap_or(path);
-        !below.components().any(|part| part.as_os_str().as_bytes().starts_with(b".")) && !unfinished(path)
+        !below.components().any(|part| part.as_os_str().as_bytes().starts_with(b".")) && !is_unfinished(path)
     }
 }
 
@@ -172,11 +172,6 @@ fn everything(folders: &[PathBuf]) -> Targets {
 fn matters(kind: &EventKind) -> bool {
     // Reading a file is an event too, and every scan reads.
     !matches!(kind, EventKind::Access(_))
-}
-
-fn unfinished(path: &Path) -> bool {
-    let name = path.file_name().map(OsStrExt::as_bytes).unwrap_or_default();
-    name.ends_with(b".part") || name.ends_with(b".part.obao")
 }
 
 /// Places that have changed and when to look.

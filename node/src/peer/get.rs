@@ -9,7 +9,7 @@ use std::{
 use antiphon_p2p::{AudioRefusal, Fetch, FetchError, FetchProgress, Fetched, Network, partial::PartialError};
 use antiphon_proto::{
     Container,
-    wire::{AudioMode, Block, Song, block::Body},
+    wire::{AudioMode, Song, block::Body},
 };
 use anyhow::Context;
 use libp2p::PeerId;
@@ -140,8 +140,8 @@ impl Peer {
         };
         let mut choices = vec![first];
         for index in self.ledger.variants_of(&song.id())?.into_iter().take(VARIANTS) {
-            let Some(bytes) = self.ledger.block(index)? else { continue };
-            let Some(Body::Variant(variant)) = Block::parse(&bytes)?.body else { continue };
+            let body = self.ledger.parsed(index)?.and_then(|block| block.body);
+            let Some(Body::Variant(variant)) = body else { continue };
             let wanted = Wanted {
                 content: variant.content()?,
                 container: container_of(variant.container),

@@ -1,20 +1,15 @@
 //! Where a download goes: its name, its unfinished form, and never over another file.
 
 use std::{
-    fs,
-    io::{self, Read},
+    fs, io,
     path::{Path, PathBuf},
 };
 
+use antiphon_p2p::partial::publish;
 use antiphon_proto::{Container, ContentHash, wire::Song};
 use anyhow::{Context, bail};
-use rustix::{
-    fs::{CWD, RenameFlags, renameat_with},
-    io::Errno,
-};
 
 use super::select;
-use crate::system::durable;
 
 /// File names: what file systems allow, less room for a number, a hash and `.part.obao`.
 const NAME_BYTES: usize = 180;
@@ -69,20 +64,6 @@ pub(super) fn destination(folder: &Path, song: &Song, wanted: &Wanted) -> anyhow
     )
 }
 
-/// Gives a finished file its name. `AlreadyExists` when another file has it by now.
-pub(super) fn publish(part: &Path, target: &Path) -> io::Result<()> {
-    match renameat_with(CWD, part, CWD, target, RenameFlags::NOREPLACE) {
-        Ok(()) => {}
-        // A file system that cannot do it in one step: a moment in between is all that is left.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) if !target.exists() => fs::rename(part, target)?,
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-            return Err(io::ErrorKind::AlreadyExists.into());
-        }
-        Err(errno) => return Err(errno.into()),
-    }
-    durable::sync_directory(target.parent().unwrap_or_else(|| Path::new(".")))
-}
-
 /// Copies a file of the own library and checks the copy.
 pub(super) fn copy(from: &Path, folder: &Path, song: &Song, wanted: &Wanted) -> anyhow::Result<PathBuf> {
     let part = part(folder, song, wanted).with_extension(format!("{}.part", rand::random::<u32>()));
@@ -126,15 +107,8 @@ fn stem(song: &Song) -> String {
 
 fn hash(path: &Path) -> anyhow::Result<ContentHash> {
     let mut hasher = blake3::Hasher::new();
-    let mut file = fs::File::open(path)?;
-    let mut buffer = vec![0; 256 * 1024];
-    loop {
-        let read = file.read(&mut buffer)?;
-        if read == 0 {
-            return Ok(ContentHash(*hasher.finalize().as_bytes()));
-        }
-        hasher.update(&buffer[..read]);
-    }
+    hasher.update_reader(fs::File::open(path)?)?;
+    Ok(ContentHash(*hasher.finalize().as_bytes()))
 }
 
 #[cfg(test)]

@@ -240,6 +240,15 @@ impl Drop for Partial {
     }
 }
 
+/// Gives a finished file its name, which nothing may have yet, and syncs the folder.
+///
+/// # Errors
+/// `AlreadyExists` when something has the name; both files are then as they were. Else what the file system reports.
+pub fn publish(finished: &Path, dest: &Path) -> io::Result<()> {
+    disk::rename_to_new(finished, dest)?;
+    disk::sync_folder_of(dest)
+}
+
 /// The groups whose bytes match the content hash, by way of hashes that match it too.
 fn check(content: &ContentHash, size: u64, data: &File, hashes: &File) -> io::Result<Groups> {
     let root = blake3::Hash::from_bytes(*content.as_bytes());
