@@ -15,6 +15,12 @@ pub const GENESIS_VERSION: u32 = 1;
 /// large library leaves room for four others.
 pub const DEFAULT_BATCH_QUOTA: u32 = 64;
 
+/// Members that must agree: more than two thirds of `members`.
+#[must_use]
+pub const fn quorum(members: usize) -> usize {
+    members - members.saturating_sub(1) / 3
+}
+
 /// A document that no network can start from.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GenesisError {
@@ -87,5 +93,19 @@ impl Genesis {
     #[must_use]
     pub fn member_keys(&self) -> Vec<PublicKey> {
         self.members.iter().filter_map(|member| PublicKey::try_from(&member[..]).ok()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quorum;
+
+    #[test]
+    fn a_quorum_is_the_least_above_two_thirds() {
+        for members in 1..=300 {
+            let least = quorum(members);
+            assert!(3 * least > 2 * members && 3 * (least - 1) <= 2 * members, "{members}");
+        }
+        assert_eq!([1, 2, 3, 4, 7, 13, 30].map(quorum), [1, 2, 3, 3, 5, 9, 21]);
     }
 }

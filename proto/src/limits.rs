@@ -3,8 +3,9 @@
 
 /// A song block, header included: 100 M songs must fit on a small server.
 pub const SONG_BLOCK_BYTES: usize = 4096;
-/// Any block: an epoch's settlement is the largest kind.
-pub const BLOCK_BYTES: usize = 64 * 1024;
+/// Any block: an epoch's settlement is the largest kind. One less than 64 KiB, so that a block's length fits the two
+/// bytes that the entry bundles of C2SP tlog-tiles have for it.
+pub const BLOCK_BYTES: usize = 64 * 1024 - 1;
 /// Blocks in a batch: about a megabyte of song blocks.
 pub const BATCH_BLOCKS: usize = 340;
 /// Bytes of all blocks of a batch: what a member sends to every other within a second on a home line.
