@@ -7,7 +7,9 @@
 pub mod announcement;
 pub mod audio;
 pub mod canonical;
+pub mod certificate;
 pub mod container;
+pub mod council;
 pub mod genesis;
 pub mod hash;
 pub mod keys;
@@ -28,5 +30,5 @@ pub mod wire {
 }
 
 pub use container::Container;
-pub use hash::{BlockHash, ContentHash, IdError, NetworkId, RootHash, SongId};
+pub use hash::{ActId, BlockHash, ContentHash, IdError, NetworkId, RootHash, SongId, ValueId};
 pub use keys::{PublicKey, SecretKey};
