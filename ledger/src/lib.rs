@@ -14,7 +14,9 @@ mod codec;
 pub mod error;
 mod ledger;
 mod progress;
+mod proofs;
 pub mod refusal;
+pub mod roster;
 pub mod rule;
 pub mod seal;
 pub mod sequencer;
@@ -28,6 +30,7 @@ pub use error::{AppendError, Damage, Fault, OpenError, ReadError, VerifyError};
 pub use ledger::{IdPrefix, IdPrefixError, Info, Ledger, OnProgress, Options, VARIANTS_PAGE};
 pub use progress::{Progress, Stage};
 pub use refusal::Refusal;
+pub use roster::Roster;
 pub use rule::{Closest, NearDuplicates, NoRule, RuleError, Similar};
 pub use state::{ContentEntry, Receipt};
 #[doc(hidden)]

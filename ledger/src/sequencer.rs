@@ -213,6 +213,7 @@ fn registrant(registration: &Registration) -> &[u8] {
     match &registration.body {
         Some(registration::Body::Song(song)) => &song.registrant,
         Some(registration::Body::Variant(variant)) => &variant.registrant,
+        Some(registration::Body::Council(_)) => &[],
         None => &[],
     }
 }
@@ -222,6 +223,7 @@ fn registration_len(registration: &Registration) -> usize {
     match &registration.body {
         Some(registration::Body::Song(song)) => canonical::encode(song).len(),
         Some(registration::Body::Variant(variant)) => canonical::encode(variant).len(),
+        Some(registration::Body::Council(council)) => canonical::encode(council).len(),
         None => 0,
     }
 }
@@ -303,7 +305,7 @@ impl Worker {
         if proposal.blocks.is_empty() {
             return Ok((proposal.verdicts, Vec::new()));
         }
-        let seal = self.sealer.seal(proposal.size, proposal.root);
+        let seal = self.sealer.seal(&proposal);
         let batch = SealedBatch { first: proposal.first, blocks: proposal.blocks, seal };
         let receipts = self.ledger.commit(&batch).map_err(|error| error.to_string())?;
         Ok((proposal.verdicts, receipts))
@@ -331,6 +333,7 @@ fn same(registration: &Registration, block: &Block) -> bool {
     match (&registration.body, &block.body) {
         (Some(registration::Body::Song(a)), Some(block::Body::Song(b))) => a == b,
         (Some(registration::Body::Variant(a)), Some(block::Body::Variant(b))) => a == b,
+        (Some(registration::Body::Council(a)), Some(block::Body::Council(b))) => a == b,
         _ => false,
     }
 }

@@ -17,7 +17,7 @@ use antiphon_proto::wire::{Genesis, Registration, Song};
 use super::{START_MS, genesis, member};
 
 /// A few batches a segment, a few batches a fold.
-pub const SMALL: Tuning = Tuning { segment_bytes: 6_000, fold_blocks: 12 };
+pub const SMALL: Tuning = Tuning { segment_bytes: 4_000, fold_blocks: 12 };
 
 pub fn sealer(genesis: &Genesis) -> Sealer {
     Sealer::new(genesis, member()).unwrap()
@@ -34,7 +34,7 @@ pub fn try_open(dir: &Path) -> Result<Ledger, OpenError> {
 /// The sealed batch that these registrations make, not appended.
 pub fn sealed(ledger: &Ledger, time_ms: u64, registrations: &[Registration]) -> (SealedBatch, Proposal) {
     let proposal = ledger.propose(time_ms, registrations).unwrap();
-    let seal = sealer(ledger.genesis()).seal(proposal.size, proposal.root);
+    let seal = sealer(ledger.genesis()).seal(&proposal);
     (SealedBatch { first: proposal.first, blocks: proposal.blocks.clone(), seal }, proposal)
 }
 
@@ -45,7 +45,7 @@ pub fn extend(ledger: &Ledger, registrations: &[Registration]) -> Result<Vec<Ver
         ledger.append(&batch)?;
         assert_eq!(
             (ledger.size(), ledger.root(), ledger.head()),
-            (proposal.size, proposal.root, proposal.head)
+            (proposal.end.size, proposal.root, Some(proposal.end.link))
         );
     }
     Ok(proposal.verdicts)
