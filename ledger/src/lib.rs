@@ -11,6 +11,7 @@ mod append;
 #[doc(hidden)]
 pub mod bench;
 mod codec;
+pub mod council;
 pub mod error;
 mod ledger;
 mod progress;

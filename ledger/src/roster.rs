@@ -31,10 +31,19 @@ pub struct Roster {
     current: Members,
     /// Who decides the one after it.
     next: Members,
-    /// The last height that each member is known to have signed, or at which it joined.
-    seen: BTreeMap<PublicKey, u64>,
+    /// What is known of each member.
+    seen: BTreeMap<PublicKey, Seen>,
     /// Acts that were decided, with the height at which they expire.
     acts: BTreeMap<ActId, u64>,
+}
+
+/// What the ledger says of a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Seen {
+    /// Height from which on it is a member.
+    pub joined: u64,
+    /// The last height that it is known to have signed, 0 for none.
+    pub signed: u64,
 }
 
 /// What a batch changes.
@@ -49,7 +58,7 @@ impl Roster {
     #[must_use]
     pub fn genesis(members: &[PublicKey]) -> Self {
         let members: Members = members.into();
-        let seen = members.iter().map(|member| (*member, 0)).collect();
+        let seen = members.iter().map(|member| (*member, Seen::default())).collect();
         Self { last: members.clone(), current: members.clone(), next: members, seen, acts: BTreeMap::new() }
     }
 
@@ -71,16 +80,17 @@ impl Roster {
         &self.next
     }
 
-    /// The last height that a member is known to have signed, or at which it joins; none for others.
+    /// What is known of a member, none for others.
     #[must_use]
-    pub fn seen(&self, member: &PublicKey) -> Option<u64> {
+    pub fn seen(&self, member: &PublicKey) -> Option<Seen> {
         self.seen.get(member).copied()
     }
 
     /// Whether a member is passed over as proposer of `height`, the next one.
     #[must_use]
     pub fn is_absent(&self, member: &PublicKey, height: u64) -> bool {
-        self.seen(member).unwrap_or(0).saturating_add(ABSENT_AFTER).saturating_add(1) < height
+        let seen = self.seen(member).unwrap_or_default();
+        seen.joined.max(seen.signed).saturating_add(ABSENT_AFTER).saturating_add(1) < height
     }
 
     /// Members of the next height in the order in which they propose: round r is the r-th one's, and then from the
@@ -100,6 +110,12 @@ impl Roster {
     #[must_use]
     pub fn current_hash(&self) -> [u8; 32] {
         council_hash(&self.current)
+    }
+
+    /// Whether an act was decided, as long as it has not expired.
+    #[must_use]
+    pub fn has_decided(&self, act: &ActId) -> bool {
+        self.acts.contains_key(act)
     }
 
     pub(crate) fn no_changes(&self) -> Changes {
@@ -152,12 +168,12 @@ impl Roster {
         let mut seen = self.seen.clone();
         for (position, member) in self.last.iter().enumerate() {
             let signed = signers.get(position / 8).is_some_and(|byte| byte & (1 << (position % 8)) != 0);
-            if let Some(last) = seen.get_mut(member).filter(|_| signed) {
-                *last = (*last).max(height.saturating_sub(1));
+            if let Some(seen) = seen.get_mut(member).filter(|_| signed) {
+                seen.signed = seen.signed.max(height.saturating_sub(1));
             }
         }
         for member in changes.next.iter() {
-            seen.entry(*member).or_insert_with(|| height.saturating_add(2));
+            seen.entry(*member).or_insert_with(|| Seen { joined: height.saturating_add(2), signed: 0 });
         }
         let (last, current, next) = (self.current.clone(), self.next.clone(), changes.next);
         seen.retain(|member, _| [&last, &current, &next].iter().any(|members| members.contains(member)));
@@ -174,7 +190,8 @@ pub(crate) struct StoredRoster {
     last: Vec<[u8; 32]>,
     current: Vec<[u8; 32]>,
     next: Vec<[u8; 32]>,
-    seen: Vec<([u8; 32], u64)>,
+    /// Key, joined, signed.
+    seen: Vec<([u8; 32], u64, u64)>,
     acts: Vec<([u8; 32], u64)>,
 }
 
@@ -185,7 +202,7 @@ impl From<&Roster> for StoredRoster {
             last: keys(&roster.last),
             current: keys(&roster.current),
             next: keys(&roster.next),
-            seen: roster.seen.iter().map(|(member, height)| (member.0, *height)).collect(),
+            seen: roster.seen.iter().map(|(member, seen)| (member.0, seen.joined, seen.signed)).collect(),
             acts: roster.acts.iter().map(|(act, height)| (act.0, *height)).collect(),
         }
     }
@@ -198,7 +215,11 @@ impl From<StoredRoster> for Roster {
             last: members(stored.last),
             current: members(stored.current),
             next: members(stored.next),
-            seen: stored.seen.into_iter().map(|(member, height)| (PublicKey(member), height)).collect(),
+            seen: stored
+                .seen
+                .into_iter()
+                .map(|(member, joined, signed)| (PublicKey(member), Seen { joined, signed }))
+                .collect(),
             acts: stored.acts.into_iter().map(|(act, height)| (ActId(act), height)).collect(),
         }
     }
@@ -237,10 +258,10 @@ mod tests {
         roster.apply(&mut changes, &voted(act.clone(), &secrets[..3]), 5).unwrap();
         let after_5 = roster.advance(5, &[], changes);
         assert_eq!((after_5.current().len(), after_5.next().len()), (4, 5));
-        assert_eq!(after_5.seen(&stranger()), Some(7));
+        assert_eq!(after_5.seen(&stranger()), Some(Seen { joined: 7, signed: 0 }));
         let after_6 = after_5.advance(6, &[0b0000_0011], after_5.no_changes());
         assert_eq!((after_6.last().len(), after_6.current().len()), (4, 5));
-        assert_eq!(after_6.seen(&after_6.last()[0]), Some(5));
+        assert_eq!(after_6.seen(&after_6.last()[0]), Some(Seen { joined: 0, signed: 5 }));
         // Not a second time, whoever still has the votes.
         let again = after_6.apply(&mut after_6.no_changes(), &voted(act, &secrets[..3]), 7);
         assert_eq!(again, Err(Refusal::Act("it was decided before")));

@@ -99,13 +99,12 @@ fn split(seal: &[u8]) -> Result<Option<(&[u8], &[u8])>, SealError> {
     }
 }
 
-/// Who signed the batch before, as the bitmap in a seal says. A seal of the old kind is by the only member, which
-/// signs every batch.
+/// Who signed the batch before, as the bitmap in a seal says. A seal of the old kind says nothing.
 #[must_use]
 pub fn signers(seal: &[u8]) -> &[u8] {
     match split(seal) {
         Ok(Some((signers, _))) => signers,
-        _ => &[1],
+        _ => &[],
     }
 }
 

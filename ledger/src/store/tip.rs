@@ -180,7 +180,7 @@ mod tests {
             golden.push(1);
             golden.extend(member);
         }
-        golden.extend([0, 0, 4, 100]);
+        golden.extend([0, 0, 0, 4, 100]);
         assert_eq!(bytes, golden);
         assert_eq!(codec::decode::<Mark>(&bytes).unwrap().into_tip(), Some(tip));
     }

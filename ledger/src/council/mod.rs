@@ -1,0 +1,3 @@
+//! The council: members that agree on the order of the ledger.
+
+mod engine;
