@@ -176,6 +176,16 @@ impl Writer {
 }
 
 impl Ledger {
+    /// Checks all that can be said of a registration without looking into the ledger: form, stamp, signature. What
+    /// passes is remembered, so that its batch is checked quicker.
+    ///
+    /// # Errors
+    /// [`Refusal::Invalid`].
+    pub fn check(&self, registration: &Registration) -> Result<(), Refusal> {
+        CheckedRegistration::new(&self.0.params, &self.0.proofs, registration)?;
+        Ok(())
+    }
+
     /// The batch that these registrations, in this order, would make at `time_ms` (or at the time of the last batch,
     /// if that is later). Nothing durable changes.
     ///

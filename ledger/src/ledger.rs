@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use crate::{
     append::{Committed, Prepared, SealedBatch},
     error::{Damage, Fault, OpenError, ReadError},
+    log::Log,
     progress::{Progress, Stage},
     proofs::Proofs,
     roster::Roster,
@@ -67,6 +68,8 @@ pub(crate) struct Inner {
     /// Signatures and stamps that were checked.
     pub(crate) proofs: Proofs,
     pub(crate) store: Store,
+    /// What is derived from the blocks for readers, and the newest checkpoint.
+    pub(crate) log: Log,
     /// Whoever appends, proposes or asks the rule holds this.
     pub(crate) writer: Mutex<Writer>,
     pub(crate) size: watch::Sender<u64>,
@@ -148,6 +151,7 @@ impl Ledger {
                 .map_err(|error| format!("the blocks up to here are not those that were sealed ({error})")),
         };
         let (store, tail) = Store::open(dir, &genesis, tuning, &check, &tell)?;
+        let log = Log::open(dir, &params.network, &store)?;
         let mut rule = options.rule;
         feed(&store, &mut *rule, &tell)?;
         let size = watch::Sender::new(store.size());
@@ -158,6 +162,7 @@ impl Ledger {
             policy,
             proofs: Proofs::new(),
             store,
+            log,
             writer,
             size,
             _lock: lock,

@@ -203,7 +203,7 @@ impl Sequencer for Solo {
 }
 
 /// What can never become a song block does not wait in memory either.
-fn check_size(registration: &Registration) -> Result<(), Refusal> {
+pub(crate) fn check_size(registration: &Registration) -> Result<(), Refusal> {
     let limit = limits::SONG_BLOCK_BYTES as u64;
     let got = registration_len(registration) as u64;
     if got > limit { Err(Invalid::Limit { field: "registration", got, limit }.into()) } else { Ok(()) }
