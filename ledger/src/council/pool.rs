@@ -166,6 +166,12 @@ impl Pool {
         self.items.values().filter(|item| !item.tickets.is_empty()).map(|item| &item.registration)
     }
 
+    /// Forgets everything, and tells who waited.
+    pub(crate) fn drain(&mut self) -> Vec<Ticket> {
+        let items = std::mem::take(self).items;
+        items.into_values().flat_map(|item| item.tickets).collect()
+    }
+
     /// Drops what nobody here waits for and what is older than `age_ms`.
     pub(crate) fn expire(&mut self, now_ms: u64, age_ms: u64) {
         let old = |item: &Item| item.tickets.is_empty() && item.since_ms.saturating_add(age_ms) < now_ms;
