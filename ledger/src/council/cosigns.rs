@@ -95,7 +95,10 @@ impl Cosigns {
         }
         self.done = (size, cosignatures.len());
         let log_signatures = vec![(key.public(), checkpoint.log_signature(key))];
-        Some(CosignedCheckpoint { log_signatures, cosignatures, ..CosignedCheckpoint::new(checkpoint) }.encode())
+        Some(
+            CosignedCheckpoint { log_signatures, cosignatures, ..CosignedCheckpoint::new(checkpoint) }
+                .encode(),
+        )
     }
 
     /// Forgets who is no member any more.

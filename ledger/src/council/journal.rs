@@ -13,7 +13,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use antiphon_proto::{NetworkId, PublicKey, canonical, limits,
+use antiphon_proto::{
+    NetworkId, PublicKey, canonical, limits,
     wire::{WalEntry, WalGroup},
 };
 
@@ -228,7 +229,8 @@ fn read_entries(path: &Path, bytes: &[u8]) -> Result<(Vec<WalEntry>, u64), Journ
         at = end;
     }
     // Behind the first thing that is no record there is nothing, or this is not the end of what was synced.
-    let length = bytes.get(at..).and_then(|rest| rest.first_chunk::<4>()).map(|length| u32::from_be_bytes(*length));
+    let length =
+        bytes.get(at..).and_then(|rest| rest.first_chunk::<4>()).map(|length| u32::from_be_bytes(*length));
     if let Some(length) = length.filter(|length| (*length as usize) <= GROUP_BYTES) {
         let next = at + RECORD_HEADER + length as usize;
         if group_at(bytes, next).is_some() {
@@ -266,7 +268,8 @@ mod tests {
     const MEMBER: PublicKey = PublicKey([2; 32]);
 
     fn entry(height: u64) -> WalEntry {
-        let vote = Vote { height, round: 1, member: MEMBER.0.to_vec(), signature: vec![3; 64], ..Vote::default() };
+        let vote =
+            Vote { height, round: 1, member: MEMBER.0.to_vec(), signature: vec![3; 64], ..Vote::default() };
         WalEntry { body: Some(wal_entry::Body::Vote(vote)) }
     }
 

@@ -8,12 +8,14 @@
 mod chain;
 mod cosigns;
 mod engine;
+mod host;
 mod journal;
 mod member;
 mod motions;
 mod pool;
 
 pub use chain::{Chain, ChainFault, End, NotValid};
+pub use host::{Council, MESSAGE_BYTES, NoTransport, Options, StartError, Transport};
 pub use journal::{FileJournal, Journal, JournalError};
 pub use member::{Halt, Member, MemberReport, Now, Output, Pace, Report, Setup, Voting};
 pub use motions::MotionError;

@@ -80,7 +80,11 @@ impl Motions {
         if !self.0.contains_key(&id) && self.0.len() >= MOTIONS {
             return Err(MotionError::Full);
         }
-        self.0.entry(id).or_insert_with(|| Open { act: act.clone(), votes: BTreeMap::new() }).votes.extend(fresh);
+        self.0
+            .entry(id)
+            .or_insert_with(|| Open { act: act.clone(), votes: BTreeMap::new() })
+            .votes
+            .extend(fresh);
         Ok(true)
     }
 
@@ -91,10 +95,9 @@ impl Motions {
 
     /// Every open motion with its votes.
     pub(crate) fn all(&self) -> impl Iterator<Item = Motion> {
-        self.0.values().map(|open| Motion {
-            act: Some(open.act.clone()),
-            votes: open.votes.values().cloned().collect(),
-        })
+        self.0
+            .values()
+            .map(|open| Motion { act: Some(open.act.clone()), votes: open.votes.values().cloned().collect() })
     }
 
     /// Open motions whose votes are enough, as what is put into the ledger.
@@ -138,10 +141,8 @@ mod tests {
         let stranger = SecretKey::from_seed(&[9; 32]);
         let act = CouncilAct::change_member(Some(stranger.public()), None, 50, [0; 16]);
         let mut motions = Motions::default();
-        let vote = |secret: &SecretKey| Motion {
-            act: Some(act.clone()),
-            votes: vec![act.vote(&NETWORK, secret)],
-        };
+        let vote =
+            |secret: &SecretKey| Motion { act: Some(act.clone()), votes: vec![act.vote(&NETWORK, secret)] };
         assert_eq!(motions.add(&vote(&secrets[0]), &NETWORK, &roster, 3), Ok(true));
         assert_eq!(motions.add(&vote(&secrets[0]), &NETWORK, &roster, 3), Ok(false));
         let outsider = motions.add(&vote(&stranger), &NETWORK, &roster, 3);

@@ -221,8 +221,7 @@ mod tests {
             pool.add(song(&artists[1], 10_000 + number), None, 0).unwrap();
         }
         let batch = pool.select(64);
-        let of_second =
-            batch.iter().filter(|one| registrant(one) == artists[1].key.public().0).count();
+        let of_second = batch.iter().filter(|one| registrant(one) == artists[1].key.public().0).count();
         assert_eq!((batch.len(), of_second), (128, 64));
     }
 

@@ -5,7 +5,8 @@ use antiphon_proto::{
     wire::{self, CouncilVote, VoteKind},
 };
 use malachite::{
-    NilOrVal, PolkaSignature, Round, RoundCertificateType, RoundSignature, SignedProposal, SignedVote, VoteType,
+    NilOrVal, PolkaSignature, Round, RoundCertificateType, RoundSignature, SignedProposal, SignedVote,
+    VoteType,
 };
 
 use super::{
@@ -110,10 +111,10 @@ pub(super) fn proposal_from_wire(proposal: &wire::Proposal) -> Result<SignedProp
 }
 
 pub(super) fn polka_to_wire(polka: &malachite::PolkaCertificate<Words>) -> wire::PolkaCertificate {
-    let signatures = polka.polka_signatures.iter().map(|one| CouncilVote {
-        member: one.address.0.0.to_vec(),
-        signature: one.signature.to_vec(),
-    });
+    let signatures = polka
+        .polka_signatures
+        .iter()
+        .map(|one| CouncilVote { member: one.address.0.0.to_vec(), signature: one.signature.to_vec() });
     wire::PolkaCertificate {
         height: polka.height.0,
         round: round(polka.round),
@@ -155,8 +156,9 @@ pub(super) fn round_from_wire(
     certificate: &wire::RoundCertificate,
 ) -> Result<malachite::RoundCertificate<Words>, Malformed> {
     let votes: Vec<_> = certificate.votes.iter().map(vote_from_wire).collect::<Result<_, _>>()?;
-    let here =
-        |vote: &SignedVote<Words>| vote.message.height.0 == certificate.height && round(vote.message.round) == certificate.round;
+    let here = |vote: &SignedVote<Words>| {
+        vote.message.height.0 == certificate.height && round(vote.message.round) == certificate.round
+    };
     if !votes.iter().all(here) {
         return Err(Malformed("round certificate"));
     }

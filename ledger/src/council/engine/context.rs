@@ -5,8 +5,8 @@ use std::{fmt, sync::Arc};
 
 use antiphon_proto::{PublicKey, ValueId};
 use malachite::{
-    Address, Context, Height, NilOrVal, Proposal, ProposalPart, Round, SignedExtension, SigningScheme, Validator,
-    ValidatorSet, Value, Vote, VoteType, VotingPower,
+    Address, Context, Height, NilOrVal, Proposal, ProposalPart, Round, SignedExtension, SigningScheme,
+    Validator, ValidatorSet, Value, Vote, VoteType, VotingPower,
 };
 
 use super::malachite;

@@ -22,15 +22,15 @@ use antiphon_proto::{
     wire::{self, WalEntry, council_message::Body as Message, wal_entry},
 };
 use arc_malachitebft_core_consensus::{
-    ConsensusMsg, Effect, Error, Input, LivenessMsg, LocallyProposedValue, Params, ProposedValue, Resumable as _,
-    Resume, SignedConsensusMsg, State, process,
+    ConsensusMsg, Effect, Error, Input, LivenessMsg, LocallyProposedValue, Params, ProposedValue,
+    Resumable as _, Resume, SignedConsensusMsg, State, process,
 };
 pub(crate) use codec::Malformed;
 use context::{At, Digest, Member, Set, Voted, Words};
 use malachite::{
-    CertificateError, NilOrVal, PolkaCertificate, Round, RoundCertificate, RoundCertificateType, SignedMessage,
-    SignedProposal, SignedVote, ThresholdParams, Timeout, TimeoutKind, Validity, ValueOrigin, ValuePayload,
-    VoteExtensionPolicy, VoteType,
+    CertificateError, NilOrVal, PolkaCertificate, Round, RoundCertificate, RoundCertificateType,
+    SignedMessage, SignedProposal, SignedVote, ThresholdParams, Timeout, TimeoutKind, Validity, ValueOrigin,
+    ValuePayload, VoteExtensionPolicy, VoteType,
 };
 
 use crate::roster::Members;
@@ -145,8 +145,7 @@ impl Engine {
             enabled: true,
         };
         let state = State::new(Words, At(height), set.clone(), params, QUEUE, QUEUE);
-        let host =
-            Host { key, network, members: members.clone(), acts: VecDeque::new(), recorded: None };
+        let host = Host { key, network, members: members.clone(), acts: VecDeque::new(), recorded: None };
         let mut engine = Self { state, host };
         let inputs: Vec<Input<Words>> = log.iter().filter_map(|entry| from_wal(entry, height)).collect();
         if !log.is_empty() {
@@ -287,7 +286,9 @@ fn to_wal(height: At, input: &Input<Words>) -> Option<WalEntry> {
 /// is left out, and a vote that would have followed from it is found missing.
 fn from_wal(entry: &WalEntry, height: u64) -> Option<Input<Words>> {
     let input = match entry.body.as_ref()? {
-        wal_entry::Body::Vote(vote) if vote.height == height => Input::Vote(codec::vote_from_wire(vote).ok()?),
+        wal_entry::Body::Vote(vote) if vote.height == height => {
+            Input::Vote(codec::vote_from_wire(vote).ok()?)
+        }
         wal_entry::Body::Proposal(proposal) if proposal.height == height => {
             Input::Proposal(codec::proposal_from_wire(proposal).ok()?)
         }
@@ -400,7 +401,8 @@ impl Host {
 
     fn certificate(&self, certificate: &malachite::CommitCertificate<Words>) -> Certificate {
         let round = certificate.round.as_u32().unwrap_or(0);
-        let mut ours = Certificate::new(certificate.height.0, round, certificate.value_id, self.members.len());
+        let mut ours =
+            Certificate::new(certificate.height.0, round, certificate.value_id, self.members.len());
         for one in &certificate.commit_signatures {
             if let Ok(member) = self.members.binary_search(&one.address.0) {
                 ours.add(member, one.signature);
@@ -506,8 +508,7 @@ impl Host {
     }
 
     fn verify_round(&self, certificate: &RoundCertificate<Words>) -> Result<(), CertificateError<Words>> {
-        let votes: Vec<_> =
-            certificate.votes(&Words).map(|vote| (vote.message, vote.signature)).collect();
+        let votes: Vec<_> = certificate.votes(&Words).map(|vote| (vote.message, vote.signature)).collect();
         let needed = match certificate.cert_type {
             RoundCertificateType::Precommit => {
                 if let Some((vote, _)) = votes.iter().find(|(vote, _)| vote.kind != VoteType::Precommit) {

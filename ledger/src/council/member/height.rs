@@ -3,14 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use antiphon_proto::{
-    BlockHash, PublicKey, ValueId,
-    canonical,
+    BlockHash, PublicKey, ValueId, canonical,
     certificate::Certificate,
     council::{VoteKind, vote_message},
     limits,
     wire::{
-        self, Block, ProposedBatch, ProposedRequest, Registration, WalEntry, council_message::Body as Message,
-        wal_entry,
+        self, Block, ProposedBatch, ProposedRequest, Registration, WalEntry,
+        council_message::Body as Message, wal_entry,
     },
 };
 
@@ -177,10 +176,7 @@ impl<C: Chain, J: Journal> Member<C, J> {
     }
 
     fn diverged(&self, error: &EngineError) -> Halt {
-        Halt::Disagrees {
-            height: self.chain.end().position.height.saturating_add(1),
-            why: error.to_string(),
-        }
+        Halt::Disagrees { height: self.chain.end().position.height.saturating_add(1), why: error.to_string() }
     }
 
     fn drain(&mut self, now: Now) {
@@ -199,7 +195,9 @@ impl<C: Chain, J: Journal> Member<C, J> {
                 self.journal.append(&entry);
             }
             Act::Say(message) => {
-                if matches!(message, Message::Vote(_) | Message::Proposal(_)) && !running.said.contains(&message) {
+                if matches!(message, Message::Vote(_) | Message::Proposal(_))
+                    && !running.said.contains(&message)
+                {
                     if running.said.len() >= SAID {
                         running.said.remove(0);
                     }
@@ -209,7 +207,8 @@ impl<C: Chain, J: Journal> Member<C, J> {
             }
             Act::Wait(timer) => {
                 let pace = &self.pace;
-                let grown = |base: u64| base.saturating_add(pace.delta.saturating_mul(u64::from(timer.round)));
+                let grown =
+                    |base: u64| base.saturating_add(pace.delta.saturating_mul(u64::from(timer.round)));
                 let wait = match timer.step {
                     Step::Propose => grown(pace.propose),
                     Step::Prevote | Step::Precommit => grown(pace.vote),
@@ -351,12 +350,13 @@ impl<C: Chain, J: Journal> Member<C, J> {
                 return Ok(None);
             }
             let proposal = self.chain.propose(now.wall_ms, &chosen)?;
-            let refused = chosen.into_iter().zip(&proposal.verdicts).filter_map(|(registration, verdict)| {
-                match verdict {
-                    Verdict::Refused(refusal) => Some((registration, refusal.clone())),
-                    Verdict::Accepted { .. } | Verdict::NotThisBatch => None,
-                }
-            });
+            let refused =
+                chosen.into_iter().zip(&proposal.verdicts).filter_map(
+                    |(registration, verdict)| match verdict {
+                        Verdict::Refused(refusal) => Some((registration, refusal.clone())),
+                        Verdict::Accepted { .. } | Verdict::NotThisBatch => None,
+                    },
+                );
             let refused: Vec<_> = refused.collect();
             if !proposal.blocks.is_empty() {
                 return Ok(Some(Prebuilt { proposal, refused }));
@@ -389,8 +389,7 @@ impl<C: Chain, J: Journal> Member<C, J> {
             Some(last) => (last.bitmap(), last.encode()),
             None => (Vec::new(), Vec::new()),
         };
-        let sealed =
-            Sealed { council: end.roster.current(), position: &proposal.end, root: proposal.root };
+        let sealed = Sealed { council: end.roster.current(), position: &proposal.end, root: proposal.root };
         let header = sealed.header(&self.network, &signers);
         let value = header.digest();
         let batch = ProposedBatch { header: Some(header), blocks: proposal.blocks, last };
@@ -442,7 +441,8 @@ impl<C: Chain, J: Journal> Member<C, J> {
     fn belongs(&self, end: &End, batch: &ProposedBatch) -> bool {
         let Some(header) = &batch.header else { return false };
         let total: usize = batch.blocks.iter().map(Vec::len).sum();
-        if batch.blocks.is_empty() || batch.blocks.len() > limits::BATCH_BLOCKS || total > limits::BATCH_BYTES {
+        if batch.blocks.is_empty() || batch.blocks.len() > limits::BATCH_BLOCKS || total > limits::BATCH_BYTES
+        {
             return false;
         }
         // Each block names the one before it, so the last one's hash leaves no choice.
@@ -571,7 +571,8 @@ impl<C: Chain, J: Journal> Member<C, J> {
         let held = running.bodies.remove(&certificate.value);
         let refused = running.refused.remove(&certificate.value).unwrap_or_default();
         let height = running.height;
-        let Some(Held { batch: ProposedBatch { header: Some(header), blocks, .. }, valid: true }) = held else {
+        let Some(Held { batch: ProposedBatch { header: Some(header), blocks, .. }, valid: true }) = held
+        else {
             let why = "its body was found not valid".to_owned();
             return Err(Halt::Disagrees { height, why });
         };

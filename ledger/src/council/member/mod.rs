@@ -33,7 +33,7 @@ use super::{
     motions::{MotionError, Motions},
     pool::{Pool, Ticket, id_of},
 };
-use crate::{append::SealedBatch, refusal::Refusal, seal, sequencer::Answer};
+use crate::{append::SealedBatch, refusal::Refusal, roster::Members, seal, sequencer::Answer};
 
 pub use self::report::{MemberReport, Report, Voting};
 
@@ -96,7 +96,12 @@ pub enum Output {
         answer: Answer,
     },
     /// A checkpoint that more than two thirds have cosigned.
-    Checkpoint(String),
+    Checkpoint {
+        /// The note.
+        note: String,
+        /// Of whom.
+        members: Members,
+    },
     /// The ledger has grown.
     Grown,
     /// The open motions have changed: they are worth keeping over a restart.
@@ -253,7 +258,9 @@ impl<C: Chain, J: Journal> Member<C, J> {
     pub fn hear(&mut self, now: Now, from: PublicKey, message: CouncilMessage) -> Result<(), Halt> {
         let Some(message) = message.body else { return Ok(()) };
         let roster = self.chain.end().roster;
-        if from == self.me || ![roster.last(), roster.current(), roster.next()].iter().any(|set| set.contains(&from)) {
+        if from == self.me
+            || ![roster.last(), roster.current(), roster.next()].iter().any(|set| set.contains(&from))
+        {
             return Ok(());
         }
         self.peers.heard(from, now.ms, &message);
@@ -477,7 +484,9 @@ impl<C: Chain, J: Journal> Member<C, J> {
         self.last = certificate.or_else(|| seal::certificate(&end.seal, roster.last().len()));
         self.last_commit_ms = now.ms;
         self.sync.grown(now.ms);
-        self.cosigns.retain(|key| [roster.last(), roster.current(), roster.next()].iter().any(|set| set.contains(key)));
+        self.cosigns.retain(|key| {
+            [roster.last(), roster.current(), roster.next()].iter().any(|set| set.contains(key))
+        });
         if self.motions.prune(&roster, height) {
             self.motions_changed(now);
         }
@@ -508,7 +517,7 @@ impl<C: Chain, J: Journal> Member<C, J> {
         // The council that has decided the last batch: who joins later need not be there yet.
         let members = end.roster.last().clone();
         if let Some(note) = self.cosigns.checkpoint(&self.key, end.position.size, end.root, &members) {
-            self.out.push_back(Output::Checkpoint(note));
+            self.out.push_back(Output::Checkpoint { note, members });
         }
     }
 }

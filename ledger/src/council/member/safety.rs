@@ -15,11 +15,7 @@ use antiphon_proto::{
     wire::{self, WalEntry, wal_entry},
 };
 
-use super::{
-    Chain, Halt, Journal, Member, Now,
-    peers::rank,
-    report::Voting,
-};
+use super::{Chain, Halt, Journal, Member, Now, peers::rank, report::Voting};
 use crate::{council::chain::End, roster::Roster};
 
 /// Heights beyond what a quorum knows at which a member without its log may have signed.
@@ -112,7 +108,10 @@ impl Safety {
         let known = self.newest.as_ref().is_some_and(|newest| rank(newest) >= rank(vote));
         let rejoining = matches!(self.state, State::Asking { rejoin: true });
         if !known && vote.height > self.silent_until && !rejoining {
-            self.refuse(&format!("another member has its vote of height {}, round {}", vote.height, vote.round));
+            self.refuse(&format!(
+                "another member has its vote of height {}, round {}",
+                vote.height, vote.round
+            ));
         }
     }
 

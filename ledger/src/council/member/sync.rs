@@ -80,7 +80,12 @@ impl<C: Chain, J: Journal> Member<C, J> {
         self.send(to, false, Message::Status(status));
     }
 
-    pub(super) fn hear_status(&mut self, now: Now, from: PublicKey, status: &MemberStatus) -> Result<(), Halt> {
+    pub(super) fn hear_status(
+        &mut self,
+        now: Now,
+        from: PublicKey,
+        status: &MemberStatus,
+    ) -> Result<(), Halt> {
         if let Some(vote) = &status.yours
             && vote.member == self.me.0
             && is_signed(&self.network, vote)
@@ -120,9 +125,8 @@ impl<C: Chain, J: Journal> Member<C, J> {
         if self.sync.asked.is_some_and(|(_, at)| at.saturating_add(ANSWER_MS) > now.ms) {
             return;
         }
-        let has_more = |peer: &super::peers::Peer| {
-            peer.height > end.position.height && peer.shunned_until_ms <= now.ms
-        };
+        let has_more =
+            |peer: &super::peers::Peer| peer.height > end.position.height && peer.shunned_until_ms <= now.ms;
         let candidates: Vec<PublicKey> =
             self.peers.connected().filter(|(_, peer)| has_more(peer)).map(|(key, _)| *key).collect();
         let next = candidates.iter().find(|key| Some(**key) > self.sync.last).or(candidates.first()).copied();

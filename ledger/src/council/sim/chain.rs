@@ -117,7 +117,8 @@ impl SimChain {
 
     pub(super) fn block(&self, index: u64) -> Option<antiphon_proto::wire::Block> {
         let data = self.0.borrow();
-        let bytes = data.batches.iter().flat_map(|batch| &batch.blocks).nth(usize::try_from(index).unwrap())?;
+        let bytes =
+            data.batches.iter().flat_map(|batch| &batch.blocks).nth(usize::try_from(index).unwrap())?;
         antiphon_proto::wire::Block::parse(bytes).ok()
     }
 }
@@ -224,9 +225,8 @@ impl Chain for SimChain {
 
     fn batch_from(&self, first: u64) -> Result<Option<SealedBatch>, ChainFault> {
         let data = self.0.borrow();
-        let holds = |batch: &&SealedBatch| {
-            (batch.first..batch.first + batch.blocks.len() as u64).contains(&first)
-        };
+        let holds =
+            |batch: &&SealedBatch| (batch.first..batch.first + batch.blocks.len() as u64).contains(&first);
         Ok(data.batches.iter().find(holds).cloned())
     }
 }

@@ -34,8 +34,7 @@ fn one_fault(world: &mut World, honest: usize) {
             }
         }
         6 => {
-            let parts: Vec<u8> =
-                (0..world.nodes.len()).map(|_| u8::from(world.dice.chance(40))).collect();
+            let parts: Vec<u8> = (0..world.nodes.len()).map(|_| u8::from(world.dice.chance(40))).collect();
             world.split(&parts);
         }
         7 => world.split(&vec![0; world.nodes.len()]),
@@ -106,12 +105,10 @@ fn one_seed(seed: u64) {
     }
     world.run(10_000);
     world.follow();
-    let members: Vec<usize> =
-        (0..honest).filter(|node| world.voting(*node) != Voting::NotAMember).collect();
+    let members: Vec<usize> = (0..honest).filter(|node| world.voting(*node) != Voting::NotAMember).collect();
     let songs: Vec<_> = members.iter().map(|node| world.submit(*node)).collect();
-    let everywhere = |world: &World| {
-        songs.iter().all(|song| (0..honest).all(|node| world.nodes[node].chain.holds(song)))
-    };
+    let everywhere =
+        |world: &World| songs.iter().all(|song| (0..honest).all(|node| world.nodes[node].chain.holds(song)));
     world.until(CALM_MS, "all songs are in every ledger", everywhere);
     world.until(CALM_MS, "all answers", |world| {
         songs.iter().all(|song| world.answers.iter().any(|(_, of, _)| of == song))
@@ -143,7 +140,10 @@ fn a_few_hundred_seeds() {
 #[test]
 #[ignore = "for one seed"]
 fn one_seed_from_the_environment() {
-    let _ = tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).with_test_writer().try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_test_writer()
+        .try_init();
     one_seed(std::env::var("ANTIPHON_SEED").expect("ANTIPHON_SEED").parse().expect("a number"));
 }
 

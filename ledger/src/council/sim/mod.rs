@@ -105,11 +105,8 @@ impl World {
             .collect();
         secrets[..members].sort_by_key(SecretKey::public);
         let keys: Vec<PublicKey> = secrets[..members].iter().map(SecretKey::public).collect();
-        let genesis = Genesis {
-            stamp_bits: 0,
-            batch_quota: 8,
-            ..Genesis::new("simulated", WALL_MS, [7; 16], &keys)
-        };
+        let genesis =
+            Genesis { stamp_bits: 0, batch_quota: 8, ..Genesis::new("simulated", WALL_MS, [7; 16], &keys) };
         let artist = Artist::new(77, &genesis);
         let shared = Shared::new(genesis);
         let mut world = Self {
@@ -210,7 +207,10 @@ impl World {
         for other in 0..self.nodes.len() {
             // One of two machines with the same key may still be there.
             let twin = self.nodes.iter().enumerate().any(|(at, one)| {
-                at != node && one.key.public() == key && one.member.is_some() && one.part == self.nodes[other].part
+                at != node
+                    && one.key.public() == key
+                    && one.member.is_some()
+                    && one.part == self.nodes[other].part
             });
             if let Some(member) = self.nodes[other].member.as_mut().filter(|_| other != node && !twin) {
                 member.disconnected(key);
@@ -278,9 +278,7 @@ impl World {
             Output::Send { to, message, .. } => {
                 for other in 0..self.nodes.len() {
                     let key = self.nodes[other].key.public();
-                    if other != node
-                        && key != self.nodes[node].key.public()
-                        && to.is_none_or(|to| to == key)
+                    if other != node && key != self.nodes[node].key.public() && to.is_none_or(|to| to == key)
                     {
                         self.send(node, other, &message);
                     }
@@ -297,18 +295,19 @@ impl World {
                     self.answers.push((node, asked, answer.clone()));
                 }
             }
-            Output::Checkpoint(note) => {
+            Output::Checkpoint { note, members } => {
                 let end = self.nodes[node].chain.end();
                 let origin = antiphon_proto::note::origin(&self.shared.params.network);
-                let opened = CosignedCheckpoint::open(note.as_bytes(), &origin, end.roster.last()).unwrap();
+                let opened = CosignedCheckpoint::open(note.as_bytes(), &origin, &members).unwrap();
+                opened.check(&members).unwrap();
                 // Several batches may have come in at once.
-                if opened.checkpoint.size == end.position.size {
-                    opened.check(end.roster.last()).unwrap();
-                }
+                assert!(opened.checkpoint.size <= end.position.size);
                 let mut log = Frontier::new();
                 let batches = self.nodes[node].chain.batches();
                 let blocks = batches.iter().flat_map(|batch| &batch.blocks);
-                blocks.take(usize::try_from(opened.checkpoint.size).unwrap()).for_each(|block| log.append(block));
+                blocks
+                    .take(usize::try_from(opened.checkpoint.size).unwrap())
+                    .for_each(|block| log.append(block));
                 assert_eq!((opened.checkpoint.size, opened.checkpoint.root), (log.size(), log.root()));
                 self.checkpoints += 1;
             }

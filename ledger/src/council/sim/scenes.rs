@@ -2,10 +2,7 @@
 
 use antiphon_proto::wire::CouncilAct;
 
-use super::{
-    World,
-    chain::CrashAt,
-};
+use super::{World, chain::CrashAt};
 use crate::{
     council::{Chain as _, Voting},
     refusal::Refusal,
