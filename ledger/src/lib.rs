@@ -12,6 +12,7 @@ mod append;
 pub mod bench;
 mod codec;
 pub mod council;
+pub mod dump;
 pub mod error;
 mod ledger;
 pub mod log;
