@@ -3,8 +3,8 @@
 
 use antiphon_p2p::frame::FrameDecoder;
 use antiphon_proto::{
-    canonical, limits,
-    wire::{LedgerFrame, LedgerRequest, RegisterReply, RegisterRequest},
+    NetworkId, canonical, limits,
+    wire::{Binding, CouncilFrame, CouncilHello, CouncilWelcome, LedgerFrame, LedgerRequest, RegisterReply, RegisterRequest},
 };
 
 libfuzzer_sys::fuzz_target!(|input: (Vec<u8>, u8)| {
@@ -17,6 +17,14 @@ libfuzzer_sys::fuzz_target!(|input: (Vec<u8>, u8)| {
             let _ = canonical::decode_lenient::<LedgerRequest>("", limits::CONTROL_MESSAGE_BYTES, &frame);
             let _ = canonical::decode_lenient::<LedgerFrame>("", limits::BATCH_MESSAGE_BYTES, &frame);
             let _ = canonical::decode_lenient::<RegisterRequest>("", limits::CONTROL_MESSAGE_BYTES, &frame);
+            let _ = canonical::decode_lenient::<CouncilHello>("", limits::CONTROL_MESSAGE_BYTES, &frame);
+            let _ = canonical::decode_lenient::<CouncilWelcome>("", limits::CONTROL_MESSAGE_BYTES, &frame);
+            let _ = canonical::decode_lenient::<CouncilFrame>("", limits::COUNCIL_MESSAGE_BYTES, &frame);
+            if let Ok(binding) =
+                canonical::decode_lenient::<Binding>("", limits::CONTROL_MESSAGE_BYTES, &frame)
+            {
+                assert!(binding.check(&NetworkId([1; 32])).is_err(), "a forged binding");
+            }
             let _ = canonical::decode_lenient::<RegisterReply>("", limits::CONTROL_MESSAGE_BYTES, &frame);
         }
     }

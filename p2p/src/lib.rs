@@ -9,6 +9,7 @@
 //! banned for a while, and never costs a panic, an unbounded allocation or a stuck task.
 
 mod config;
+mod council;
 mod error;
 mod event;
 mod metrics;
@@ -24,6 +25,9 @@ mod transfer;
 pub use libp2p::{self, Multiaddr, PeerId};
 
 pub use config::{Config, ConnectionLimits, StreamLimits, Timeouts};
+pub use council::{
+    Class, CouncilConfig, CouncilError, CouncilEvent, CouncilEvents, CouncilSender, MemberInfo, SendError,
+};
 pub use error::{ConnectError, FetchError, RequestError, StartError};
 pub use event::{DisconnectReason, Event};
 pub use network::{Network, Services};

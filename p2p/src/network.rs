@@ -1,6 +1,9 @@
 //! The handle of the network.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use antiphon_proto::{
     ContentHash, NetworkId,
@@ -16,6 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     config::{Config, Timeouts},
+    council::{self, CouncilConfig, CouncilError, CouncilEvents, CouncilSender, Gate},
     error::{ConnectError, FetchError, RequestError, StartError},
     event::{Event, EventSender},
     metrics::Metrics,
@@ -56,6 +60,8 @@ struct Inner {
     metrics: Metrics,
     traffic: Traffic,
     downloads: Semaphore,
+    council: Arc<OnceLock<Gate>>,
+    changes: watch::Receiver<u64>,
     closed: CancellationToken,
     tasks: TaskTracker,
 }
@@ -95,6 +101,7 @@ impl Network {
         );
         let (events, receiver) = EventSender::channel();
         let (commands, command_receiver) = mpsc::channel(COMMANDS);
+        let (changed, changes) = watch::channel(0);
         let (closed, traffic) = (CancellationToken::new(), Traffic::default());
         let mut actor = Actor::new(Parts {
             swarm,
@@ -103,6 +110,7 @@ impl Network {
             metrics: metrics.clone(),
             libp2p_metrics,
             traffic: traffic.clone(),
+            changes: changed,
             closed: closed.clone(),
         });
         let (ready, listening) = oneshot::channel();
@@ -115,6 +123,8 @@ impl Network {
             metrics: metrics.clone(),
             traffic: traffic.clone(),
             downloads: Semaphore::new(config.streams.downloads),
+            council: Arc::default(),
+            changes,
             closed: closed.clone(),
             tasks: TaskTracker::new(),
         };
@@ -125,6 +135,7 @@ impl Network {
             uploads: Slots::new(config.streams.uploads, config.streams.uploads_per_peer),
             metrics,
             traffic,
+            council: inner.council.clone(),
             commands: commands.downgrade(),
         };
         inner.tasks.spawn(actor.run());
@@ -255,6 +266,26 @@ impl Network {
             Err(FetchError::Refused(AudioRefusal::NotFound | AudioRefusal::Gone)) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Takes part in the council of a network, for as long as the events are kept: see [`CouncilEvents`]. May be
+    /// called once; a peer that never calls it refuses the streams of members.
+    ///
+    /// # Errors
+    /// [`CouncilError`].
+    pub fn council(&self, config: CouncilConfig) -> Result<(CouncilSender, CouncilEvents), CouncilError> {
+        let inner = &self.0;
+        let shell = council::Shell {
+            local: inner.local,
+            opener: inner.opener.clone(),
+            commands: inner.commands.downgrade(),
+            changes: inner.changes.clone(),
+            timeouts: inner.timeouts.clone(),
+            metrics: inner.metrics.clone(),
+            closed: inner.closed.child_token(),
+            tasks: inner.tasks.clone(),
+        };
+        council::start(shell, config, &inner.council)
     }
 
     /// Ends the network: connections are closed in order, so that the peers know at once; streams end.

@@ -29,6 +29,11 @@ pub enum Offence {
     BadBatch,
     /// A message that cannot be read or breaks a rule: a few are a bug, more an attack.
     Malformed,
+    /// A binding of a council member that is forged or another peer's.
+    BadBinding,
+    /// A council stream of somebody who is no member here. A new member may be early, so it costs little: tries that
+    /// slow down to one in 30 s never add up.
+    NotMember,
     /// A message longer than its limit.
     Oversized,
     /// A message that does not come to its end.
@@ -43,6 +48,8 @@ impl Offence {
             Self::BadBytes => "bad_bytes",
             Self::BadBatch => "bad_batch",
             Self::Malformed => "malformed",
+            Self::BadBinding => "bad_binding",
+            Self::NotMember => "not_member",
             Self::Oversized => "oversized",
             Self::TooSlow => "too_slow",
         }
@@ -53,9 +60,10 @@ impl Offence {
     pub fn points(self) -> u32 {
         match self {
             Self::BadBytes | Self::BadBatch => BAN_POINTS,
-            Self::Oversized => 50,
+            Self::Oversized | Self::BadBinding => 50,
             Self::Malformed => 25,
             Self::TooSlow => 10,
+            Self::NotMember => 5,
         }
     }
 }

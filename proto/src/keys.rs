@@ -20,6 +20,8 @@ pub enum Domain {
     Song,
     /// Registration of a variant.
     Variant,
+    /// A council member's word that a node speaks for it.
+    Binding,
 }
 
 impl Domain {
@@ -29,6 +31,7 @@ impl Domain {
         match self {
             Self::Song => b"antiphon/v1/song",
             Self::Variant => b"antiphon/v1/variant",
+            Self::Binding => b"antiphon/v1/binding",
         }
     }
 }

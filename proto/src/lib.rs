@@ -6,6 +6,7 @@
 
 pub mod announcement;
 pub mod audio;
+pub mod binding;
 pub mod canonical;
 pub mod container;
 pub mod genesis;

@@ -65,3 +65,16 @@ pub const BAO_GROUP_BYTES: u64 = 1024 << BAO_CHUNK_LOG;
 pub const ANNOUNCEMENT_BYTES: usize = 96;
 /// Songs that one peer may vouch for.
 pub const LIBRARY_SONGS: u32 = 5_000_000;
+
+/// A peer id in bytes: an Ed25519 one has 38, the hash of another key 34; the rest is room.
+pub const PEER_ID_BYTES: usize = 64;
+/// A vote, a certificate or another small message among council members: a certificate of 128 members is 6 KB.
+pub const COUNCIL_VOTE_BYTES: usize = 64 * 1024;
+/// Any message among council members: a proposed batch and what its proposer says about it.
+pub const COUNCIL_MESSAGE_BYTES: usize = BATCH_MESSAGE_BYTES + 64 * 1024;
+/// Members in one roster message: with all their addresses 20 KB. A whole council comes in several.
+pub const ROSTER_ENTRIES: usize = 16;
+/// Addresses told of one member: two transports on a few interfaces.
+pub const MEMBER_ADDRESSES: usize = 8;
+/// One address in binary form: a long DNS name fits.
+pub const ADDRESS_BYTES: usize = 128;

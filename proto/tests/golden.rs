@@ -110,6 +110,22 @@ fn stream_messages() {
     golden("register_reply", &canonical::encode(&reply));
 }
 
+#[test]
+fn council_messages() {
+    let binding = common::binding();
+    golden("binding", &canonical::encode(&binding));
+    let hello = wire::CouncilHello { binding: Some(binding.clone()), class: wire::CouncilClass::Body.into() };
+    golden("council_hello", &canonical::encode(&hello));
+    let welcome = wire::CouncilWelcome { body: Some(wire::council_welcome::Body::Binding(binding.clone())) };
+    golden("council_welcome", &canonical::encode(&welcome));
+    let frame = |body| canonical::encode(&wire::CouncilFrame { body: Some(body) });
+    golden("council_message", &frame(wire::council_frame::Body::Message(vec![0xab; 300].into())));
+    golden("council_heartbeat", &frame(wire::council_frame::Body::Heartbeat(wire::Heartbeat {})));
+    let entry = wire::RosterEntry { binding: Some(binding), addresses: vec![vec![4, 127, 0, 0, 1]] };
+    let roster = wire::Roster { entries: vec![entry] };
+    golden("council_roster", &frame(wire::council_frame::Body::Roster(roster)));
+}
+
 /// The golden records are valid: the frozen bytes are of the format, not of an accident.
 #[test]
 fn golden_records_hold_the_rules() {
@@ -121,4 +137,5 @@ fn golden_records_hold_the_rules() {
     variant.check_proofs(&common::network(), 8).unwrap();
     common::genesis().check().unwrap();
     common::audio_request().check().unwrap();
+    common::binding().check(&common::network()).unwrap();
 }

@@ -9,6 +9,7 @@
 
 mod audio;
 mod connections;
+mod council;
 mod evil;
 mod harness;
 mod ledger;
