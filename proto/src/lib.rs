@@ -7,6 +7,7 @@
 pub mod announcement;
 pub mod audio;
 pub mod binding;
+pub mod bundle;
 pub mod canonical;
 pub mod container;
 pub mod genesis;

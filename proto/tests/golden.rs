@@ -111,6 +111,41 @@ fn stream_messages() {
 }
 
 #[test]
+fn ledger_reading() {
+    use wire::{ledger_reply::Body as Reply, ledger_request::Body as Request, proof_request::Query};
+    let network = common::network().0.to_vec();
+    let request = |body| canonical::encode(&wire::LedgerRequest { body: Some(body) });
+    let checkpoint = wire::CheckpointRequest { network: network.clone() };
+    golden("checkpoint_request", &request(Request::Checkpoint(checkpoint)));
+    let bundle = wire::BundleRequest { network: network.clone(), index: 7, width: 256, skip: 3 };
+    golden("bundle_request", &request(Request::Bundle(bundle)));
+    let tile = wire::TileRequest { network: network.clone(), level: 1, index: 300, width: 12 };
+    golden("tile_request", &request(Request::Tile(tile)));
+    for (name, query) in [
+        ("proof_request_index", Query::Index(300)),
+        ("proof_request_song", Query::SongId(vec![5; 32])),
+        ("proof_request_content", Query::ContentHash(vec![0xc0; 32])),
+    ] {
+        let proof = wire::ProofRequest { network: network.clone(), query: Some(query) };
+        golden(name, &request(Request::Proof(proof)));
+    }
+    let reply = |body| canonical::encode(&wire::LedgerReply { body: Some(body) });
+    golden("checkpoint_reply", &reply(Reply::Checkpoint(b"note".to_vec())));
+    let mut bundle = wire::Bundle::default();
+    assert!(bundle.push_block(&[1; 300]) && bundle.push_block(&[2]));
+    bundle.seals.push(wire::BatchSeal { end: 258, seal: b"seal".to_vec() });
+    golden("bundle_reply", &reply(Reply::Bundle(bundle)));
+    golden("tile_reply", &reply(Reply::Tile(vec![9; 64])));
+    golden("proof_reply", &reply(Reply::Proof(b"proof".to_vec())));
+    let error = wire::StreamError { code: wire::StreamErrorCode::NotFound.into(), detail: "no".into() };
+    golden("ledger_reply_error", &reply(Reply::Error(error.clone())));
+    let frame = wire::LedgerFrame { body: Some(wire::ledger_frame::Body::Error(error.clone())) };
+    assert_eq!(canonical::encode(&frame), reply(Reply::Error(error)), "both say no in the same bytes");
+    let frame = wire::LedgerFrame { body: Some(wire::ledger_frame::Body::Checkpoint(b"note".to_vec())) };
+    golden("ledger_frame_checkpoint", &canonical::encode(&frame));
+}
+
+#[test]
 fn council_messages() {
     let binding = common::binding();
     golden("binding", &canonical::encode(&binding));
