@@ -31,9 +31,9 @@ pub use council::{
 pub use error::{ConnectError, FetchError, RequestError, StartError};
 pub use event::{DisconnectReason, Event};
 pub use network::{Network, Services};
-pub use protocol::{FollowStream, frame};
+pub use protocol::{FollowStream, Followed, frame};
 pub use score::Offence;
-pub use services::{AudioFile, AudioRefusal, AudioSource, LedgerSource, Registrar, SourceError};
+pub use services::{AudioFile, AudioRefusal, AudioSource, LedgerSource, ProofQuery, Registrar, SourceError};
 pub use streams::Transport;
 pub use swarm::{Direction, PeerInfo};
 pub use transfer::{

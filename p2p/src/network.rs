@@ -7,7 +7,7 @@ use std::{
 
 use antiphon_proto::{
     ContentHash, NetworkId,
-    wire::{AudioMode, AudioRequest, ByteRange, LedgerInfo, RegisterReply, RegisterRequest},
+    wire::{AudioMode, AudioRequest, Bundle, ByteRange, LedgerInfo, RegisterReply, RegisterRequest},
 };
 use libp2p::{Multiaddr, PeerId, Swarm, core::upgrade::Version, identity::Keypair, swarm};
 use prometheus_client::registry::Registry;
@@ -25,7 +25,7 @@ use crate::{
     metrics::Metrics,
     protocol::{self, FollowStream, Server, audio, ledger, register},
     score::Offence,
-    services::{AudioRefusal, AudioSource, LedgerSource, Registrar},
+    services::{AudioRefusal, AudioSource, LedgerSource, ProofQuery, Registrar},
     slots::Slots,
     streams::{self, Inbound, Opener},
     swarm::{Actor, Behaviour, Command, Parts, PeerInfo, Traffic, build_transport},
@@ -131,7 +131,7 @@ impl Network {
         let server = Server {
             services,
             timeouts: config.timeouts,
-            followers: ledger::Followers::new(),
+            ledger: ledger::Places::new(),
             uploads: Slots::new(config.streams.uploads, config.streams.uploads_per_peer),
             metrics,
             traffic,
@@ -209,6 +209,68 @@ impl Network {
     ) -> Result<FollowStream, RequestError> {
         let inner = &self.0;
         FollowStream::open(&inner.opener, &inner.commands, peer, network, from, &inner.timeouts).await
+    }
+
+    /// Asks a connected peer for its newest cosigned checkpoint: a C2SP signed note of at most
+    /// `limits::CHECKPOINT_BYTES`. Nothing in it is verified.
+    ///
+    /// # Errors
+    /// [`RequestError`]; NOT_FOUND when it has none.
+    pub async fn checkpoint(&self, peer: PeerId, network: NetworkId) -> Result<Vec<u8>, RequestError> {
+        let answer = ledger::ask_checkpoint(self.reading(peer, network)).await;
+        self.judge(peer, answer).await
+    }
+
+    /// Asks a connected peer for the first `width` (1 to 256) blocks of an entry bundle and the seals of the batches
+    /// that end with one of them. Form and number of the blocks are right; nothing is verified. Up to 2 MiB come in one
+    /// message; of a bundle of the longest blocks, which is 16 MiB, the rest is asked for again.
+    ///
+    /// # Errors
+    /// [`RequestError`]; NOT_FOUND when the peer's ledger does not reach so far.
+    pub async fn bundle(
+        &self,
+        peer: PeerId,
+        network: NetworkId,
+        index: u64,
+        width: u32,
+    ) -> Result<Bundle, RequestError> {
+        let answer = ledger::ask_bundle(self.reading(peer, network), index, width).await;
+        self.judge(peer, answer).await
+    }
+
+    /// Asks a connected peer for the first `width` (1 to 256) hashes of a tile: 32 bytes each, not verified.
+    ///
+    /// # Errors
+    /// [`RequestError`]; NOT_FOUND when the peer's log does not reach so far.
+    pub async fn tile(
+        &self,
+        peer: PeerId,
+        network: NetworkId,
+        level: u32,
+        index: u64,
+        width: u32,
+    ) -> Result<Vec<u8>, RequestError> {
+        let answer = ledger::ask_tile(self.reading(peer, network), level, index, width).await;
+        self.judge(peer, answer).await
+    }
+
+    /// Asks a connected peer for a block and its proof: a C2SP tlog-proof file of at most `limits::PROOF_BYTES`, not
+    /// verified.
+    ///
+    /// # Errors
+    /// [`RequestError`]; NOT_FOUND when there is none.
+    pub async fn proof(
+        &self,
+        peer: PeerId,
+        network: NetworkId,
+        query: &ProofQuery,
+    ) -> Result<Vec<u8>, RequestError> {
+        let answer = ledger::ask_proof(self.reading(peer, network), query).await;
+        self.judge(peer, answer).await
+    }
+
+    fn reading(&self, peer: PeerId, network: NetworkId) -> ledger::Reading<'_> {
+        ledger::Reading { opener: &self.0.opener, timeouts: &self.0.timeouts, peer, network }
     }
 
     /// Asks a connected peer to register something.

@@ -27,7 +27,7 @@ use tokio::{
     time::{self, Instant},
 };
 
-pub use ledger::FollowStream;
+pub use ledger::{FollowStream, Followed};
 
 use crate::{
     config::Timeouts,
@@ -103,7 +103,7 @@ pub(crate) struct Server {
     pub(crate) services: Services,
     pub(crate) timeouts: Timeouts,
     pub(crate) uploads: Slots,
-    pub(crate) followers: ledger::Followers,
+    pub(crate) ledger: ledger::Places,
     pub(crate) metrics: Metrics,
     pub(crate) traffic: Traffic,
     /// Where council streams go, once this peer takes part in one.
@@ -180,7 +180,7 @@ impl Server {
     }
 
     /// Runs what blocks on the disk.
-    async fn blocking<T: Send + 'static>(
+    pub(crate) async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Fault> {
