@@ -8,6 +8,7 @@
 //! Everything that comes from a peer has a limit and a deadline; a peer that breaks the rules loses score and is
 //! banned for a while, and never costs a panic, an unbounded allocation or a stuck task.
 
+pub mod catchup;
 mod config;
 mod council;
 mod error;

@@ -18,6 +18,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    catchup::{CatchUp, Check, Goal},
     config::{Config, Timeouts},
     council::{self, CouncilConfig, CouncilError, CouncilEvents, CouncilSender, Gate},
     error::{ConnectError, FetchError, RequestError, StartError},
@@ -267,6 +268,14 @@ impl Network {
     ) -> Result<Vec<u8>, RequestError> {
         let answer = ledger::ask_proof(self.reading(peer, network), query).await;
         self.judge(peer, answer).await
+    }
+
+    /// Reads the ledger from several connected peers at once, bundle by bundle, each of which must pass `check`. A peer
+    /// whose bundle does not is banned.
+    pub fn catch_up(&self, peers: impl IntoIterator<Item = PeerId>, goal: Goal, check: Check) -> CatchUp {
+        let mut catch_up = CatchUp::new(self.clone(), goal, check);
+        peers.into_iter().for_each(|peer| catch_up.add(peer));
+        catch_up
     }
 
     fn reading(&self, peer: PeerId, network: NetworkId) -> ledger::Reading<'_> {

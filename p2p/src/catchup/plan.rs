@@ -26,6 +26,8 @@ const PATIENCE: Duration = Duration::from_millis(200);
 const WORK_AHEAD: Duration = Duration::from_secs(1);
 /// Rest of a peer after a failure, doubled with each further one in a row.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// A peer that is overtaken rests for at most 64 times that.
+const LONGEST_REST: u32 = 6;
 /// Failures in a row after which a peer is given up.
 const FAILURES: u32 = 6;
 /// Requests for the same bundle at once.
@@ -87,6 +89,8 @@ struct Source {
     /// Bytes a second, once measured.
     rate: Option<u64>,
     failures: u32,
+    /// Bundles in a row that another peer brought in its place.
+    overtaken: u32,
     rests_until: Option<Instant>,
     /// It does not have this bundle, nor any later one.
     end: u64,
@@ -146,7 +150,8 @@ impl<P: Copy + Ord, T> Plan<P, T> {
 
     /// Adds a peer to ask. One that is there stays as it is.
     pub fn add(&mut self, peer: P) {
-        let source = Source { in_flight: 0, rate: None, failures: 0, rests_until: None, end: u64::MAX };
+        let source =
+            Source { in_flight: 0, rate: None, failures: 0, overtaken: 0, rests_until: None, end: u64::MAX };
         self.sources.entry(peer).or_insert(source);
     }
 
@@ -220,11 +225,11 @@ impl<P: Copy + Ord, T> Plan<P, T> {
             let rate = u64::try_from(rate).unwrap_or(u64::MAX);
             source.rate = Some(source.rate.map_or(rate, |before| before / 4 * 3 + rate / 4).max(1));
             source.in_flight -= 1;
-            source.failures = 0;
+            (source.failures, source.overtaken) = (0, 0);
         }
         let Some(Item::Open(ids)) = self.items.get_mut(&request.index) else { return false };
         let others: Vec<u64> = ids.drain(..).filter(|other| *other != id).collect();
-        others.into_iter().for_each(|other| self.cancel(other));
+        others.into_iter().for_each(|other| self.overtake(other, now));
         self.waiting_bytes += bytes;
         self.items.insert(request.index, Item::Here(bundle, bytes));
         true
@@ -277,7 +282,8 @@ impl<P: Copy + Ord, T> Plan<P, T> {
     #[must_use]
     pub fn next_wake(&self, now: Instant) -> Option<Instant> {
         let deadlines = self.requests.values().map(|request| request.until);
-        let rests = self.sources.values().filter_map(|source| source.rests_until).filter(|until| *until > now);
+        let rests =
+            self.sources.values().filter_map(|source| source.rests_until).filter(|until| *until > now);
         // Somebody may have become slow enough to be helped.
         let idle = self.sources.values().any(|source| source.in_flight == 0);
         let help = (idle && !self.requests.is_empty()).then(|| now + PATIENCE);
@@ -376,9 +382,17 @@ impl<P: Copy + Ord, T> Plan<P, T> {
         Some(request)
     }
 
-    fn cancel(&mut self, id: u64) {
-        if self.forget(id).is_some() {
-            self.cancelled.push(id);
+    /// Another peer was faster. Who is overtaken again and again rests longer and longer: it may hang.
+    fn overtake(&mut self, id: u64, now: Instant) {
+        let Some(request) = self.forget(id) else { return };
+        self.cancelled.push(id);
+        let Some(source) = self.sources.get_mut(&request.peer) else { return };
+        let took = now.saturating_duration_since(request.since).as_millis().max(1);
+        let at_most = u64::try_from(u128::from(self.bundle_bytes) * 1_000 / took).unwrap_or(u64::MAX).max(1);
+        source.rate = Some(source.rate.map_or(at_most, |rate| rate.min(at_most)));
+        if now.saturating_duration_since(request.since) >= PATIENCE {
+            source.rests_until = Some(now + FIRST_PAUSE * 2u32.pow(source.overtaken.min(LONGEST_REST)));
+            source.overtaken += 1;
         }
     }
 

@@ -216,7 +216,13 @@ fn any_peer() -> impl Strategy<Value = Behaviour> {
         Just(Turn::Busy)
     ];
     (1u64..300, 100u64..50_000, 0usize..20, turns, prop_oneof![Just(u64::MAX), 0u64..40]).prop_map(
-        |(round_trip_ms, rate, turns_after, then, has)| Behaviour { round_trip_ms, rate, turns_after, then, has },
+        |(round_trip_ms, rate, turns_after, then, has)| Behaviour {
+            round_trip_ms,
+            rate,
+            turns_after,
+            then,
+            has,
+        },
     )
 }
 

@@ -301,8 +301,7 @@ async fn liar(reply: ledger_reply::Body) -> RawPeer {
 #[tokio::test]
 async fn answers_of_a_wrong_form_are_offences() {
     let network = NetworkId([1; 32]);
-    let mut empty_block = Bundle::default();
-    empty_block.entries = vec![0, 0];
+    let empty_block = Bundle { entries: vec![0, 0], seals: vec![] };
     let mut too_many = Bundle::default();
     assert!(too_many.push_block(b"a") && too_many.push_block(b"b"));
     let lies = [

@@ -8,6 +8,7 @@
 )]
 
 mod audio;
+mod catchup;
 mod connections;
 mod council;
 mod evil;
