@@ -83,7 +83,7 @@ impl Offence {
             Self::Oversized | Self::BadBinding | Self::BadCheckpoint => 50,
             Self::Malformed => 25,
             Self::TooSlow => 10,
-            Self::NotMember => 5,
+            Self::NotMember => 3,
         }
     }
 }

@@ -10,6 +10,8 @@ use antiphon_proto::{
 };
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
+use crate::score::Offence;
+
 /// What is known of one member.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
@@ -68,6 +70,16 @@ pub(super) enum RosterError {
     Addresses(usize),
     #[error("an address that is none")]
     Address,
+}
+
+impl RosterError {
+    /// What it costs who sent it.
+    pub(super) fn offence(&self) -> Offence {
+        match self {
+            Self::Binding(BindingError::Signature) => Offence::BadBinding,
+            _ => Offence::Malformed,
+        }
+    }
 }
 
 /// The table; bounded by the number of members.

@@ -215,7 +215,7 @@ impl Council {
                 if let Some(link) = self.link(&peer, generation) {
                     link.writers.cancel();
                     link.vote_up = false;
-                    link.refused.get_or_insert_with(|| Dialing::new(Instant::now(), Duration::from_secs(1)));
+                    link.refused.get_or_insert_with(|| Dialing::after_refusal(Instant::now()));
                     self.publish();
                 }
             }
@@ -368,7 +368,7 @@ impl Council {
             }
             Err(error) => {
                 tracing::warn!(%peer, member = %from, %error, "a council member sends a roster that breaks a rule");
-                penalize(&self.shell.commands, peer, Offence::BadBinding);
+                penalize(&self.shell.commands, peer, error.offence());
             }
         }
     }

@@ -460,6 +460,22 @@ async fn nothing_is_left_when_a_council_ends() {
     eventually(|| async { alive() == 0 }).await;
 }
 
+#[tokio::test]
+async fn members_are_not_idle() {
+    let all = keys([1, 2]);
+    let mut members = Vec::new();
+    for number in [1, 2] {
+        let mut config = config(&[QUIC]);
+        config.timeouts.idle = Duration::from_millis(100);
+        members.push(take_part(start(config, rand::random()).await, number, &all));
+    }
+    members[1].peer.join(&members[0].peer).await;
+    members[0].until(CouncilEvent::Connected(key(2))).await;
+    // Ten times what would close a connection that nobody uses.
+    let quiet = tokio::time::timeout(Duration::from_secs(1), members[0].events.recv()).await;
+    assert!(quiet.is_err(), "{quiet:?}");
+}
+
 /// Restarting over and over leaves one session.
 #[tokio::test]
 async fn members_that_flap_keep_one_session() {
