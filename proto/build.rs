@@ -10,6 +10,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     ];
     println!("cargo:rerun-if-changed=schema");
     let descriptors = protox::compile(FILES, ["schema"])?;
-    prost_build::Config::new().enable_type_names().compile_fds(descriptors)?;
+    prost_build::Config::new()
+        .enable_type_names()
+        // A message among members is up to a megabyte: it is passed on without a copy.
+        .bytes([".antiphon.v1.CouncilFrame"])
+        .compile_fds(descriptors)?;
     Ok(())
 }

@@ -28,6 +28,8 @@ pub enum Domain {
     Prevote,
     /// A member's precommit: what certificates are made of.
     Precommit,
+    /// A council member's word that a node speaks for it.
+    Binding,
 }
 
 impl Domain {
@@ -41,6 +43,7 @@ impl Domain {
             Self::Proposal => b"antiphon/v1/proposal",
             Self::Prevote => b"antiphon/v1/prevote",
             Self::Precommit => b"antiphon/v1/precommit",
+            Self::Binding => b"antiphon/v1/binding",
         }
     }
 }

@@ -6,6 +6,8 @@
 
 pub mod announcement;
 pub mod audio;
+pub mod binding;
+pub mod bundle;
 pub mod canonical;
 pub mod certificate;
 pub mod container;
