@@ -4,8 +4,10 @@
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod export;
 pub mod failure;
 pub mod http;
+pub mod ledger_ops;
 pub mod library;
 pub mod ops;
 pub mod peer;

@@ -3,18 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use antiphon_fingerprint::Analyzer;
-use antiphon_proto::{
-    BlockHash, Container,
-    wire::{Block, Song, block::Body},
-};
+use antiphon_proto::wire::{Block, Song, block::Body};
 use anyhow::Context;
-use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::{
+    export::{self, Outputs},
     failure::{Failure, Kind},
+    ledger_ops,
     library::{folders::outermost, scan::Targets},
     peer::{
         Peer,
@@ -51,6 +49,13 @@ pub enum Request {
     },
     /// Check everything.
     LedgerVerify,
+    /// Write tables.
+    LedgerExport {
+        /// Folder for Parquet: absolute path, as bytes in hexadecimal.
+        parquet: Option<String>,
+        /// Folder or file for JSON lines: absolute path, as bytes in hexadecimal.
+        jsonl: Option<String>,
+    },
     /// Which song is this file?
     Match {
         /// Absolute path, as bytes in hexadecimal.
@@ -203,6 +208,10 @@ pub async fn execute(
         Request::LedgerInfo => serde_json::to_value(ledger_numbers(peer))?,
         Request::LedgerShow { what } => ledger_show(peer, what).await?,
         Request::LedgerVerify => ledger_verify(peer, tell).await?,
+        Request::LedgerExport { parquet, jsonl } => {
+            let (parquet, jsonl) = (ledger_ops::path(parquet.as_ref())?, ledger_ops::path(jsonl.as_ref())?);
+            ledger_ops::export(peer, Outputs { parquet, jsonl }, running, tell).await?
+        }
         Request::Match { path } => serde_json::to_value(match_file(peer, pathhex::decode(&path)?).await?)?,
     })
 }
@@ -215,7 +224,7 @@ pub struct Running {
 }
 
 /// Runs work and passes on its progress until it ends.
-async fn with_progress<P, T>(
+pub(crate) async fn with_progress<P, T>(
     work: impl Future<Output = anyhow::Result<T>>,
     mut progress: watch::Receiver<P>,
     tell: Tell<'_>,
@@ -340,7 +349,7 @@ async fn ledger_show(peer: &Peer, what: String) -> anyhow::Result<Value> {
             Some(Body::Song(song)) => Some(ledger.variants_of(&song.id())?),
             _ => None,
         };
-        let mut shown = show(block, &bytes)?;
+        let mut shown = show(&block, &bytes);
         if let Some(variants) = variants {
             shown["variants"] = json!(variants);
         }
@@ -350,56 +359,15 @@ async fn ledger_show(peer: &Peer, what: String) -> anyhow::Result<Value> {
 }
 
 /// A block in words.
-fn show(block: Block, bytes: &[u8]) -> anyhow::Result<Value> {
-    let mut shown = json!({
-        "schema": 1,
-        "index": block.index,
-        "hash": BlockHash::of(bytes).to_string(),
-        "prev": block.prev_hash()?.to_string(),
-        "height": block.height,
-        "time_ms": block.time_ms,
-        "bytes": bytes.len(),
-    });
-    let name = |byte: u32| u8::try_from(byte).ok().and_then(Container::from_byte).map(|c| c.to_string());
-    match block.body {
-        Some(Body::Song(song)) => {
-            shown["song"] = json!({
-                "id": song.id().to_string(),
-                "registrant": HEXLOWER.encode(&song.registrant),
-                "content_hash": HEXLOWER.encode(&song.content_hash),
-                "container": name(song.container),
-                "bytes": song.bytes,
-                "duration_ms": song.duration_ms,
-                "title": song.title, "artist": song.artist, "album": song.album,
-                "album_artist": song.album_artist, "genre": song.genre,
-                "year": song.year, "track": song.track, "disc": song.disc,
-                "isrc": song.isrc, "mbid": HEXLOWER.encode(&song.mbid),
-                "artist_key": HEXLOWER.encode(&song.artist_key),
-                "splits": song.splits.iter().map(|split| json!({
-                    "key": HEXLOWER.encode(&split.key), "basis_points": split.basis_points,
-                })).collect::<Vec<_>>(),
-                "terms": song.terms.map(|terms| json!({"kind": terms.kind, "price": terms.price})),
-                "created_ms": song.created_ms,
-                "stamp": song.stamp,
-                "fingerprint_bytes": song.fingerprint.len(),
-                "signature": HEXLOWER.encode(&song.signature),
-            });
-        }
-        Some(Body::Variant(variant)) => {
-            shown["variant"] = json!({
-                "song_id": HEXLOWER.encode(&variant.song_id),
-                "registrant": HEXLOWER.encode(&variant.registrant),
-                "content_hash": HEXLOWER.encode(&variant.content_hash),
-                "container": name(variant.container),
-                "bytes": variant.bytes,
-                "bitrate_kbps": variant.bitrate_kbps,
-                "stamp": variant.stamp,
-                "signature": HEXLOWER.encode(&variant.signature),
-            });
-        }
-        None => {}
+fn show(block: &Block, bytes: &[u8]) -> Value {
+    let mut shown = export::json::block(block, bytes);
+    shown["schema"] = json!(1);
+    // A few kilobytes that say nothing to people.
+    if let (Some(Body::Song(song)), Some(fields)) = (&block.body, shown["song"].as_object_mut()) {
+        fields.remove("fingerprint");
+        fields.insert("fingerprint_bytes".to_owned(), json!(song.fingerprint.len()));
     }
-    Ok(shown)
+    shown
 }
 
 async fn ledger_verify(peer: &Peer, tell: Tell<'_>) -> anyhow::Result<Value> {

@@ -142,6 +142,20 @@ pub enum Ledger {
     },
     /// Check every block, link, signature, stamp and seal
     Verify,
+    /// Write the ledger as tables for DuckDB, pandas and other tools; only what is new is written
+    Export(Export),
+}
+
+/// `antiphon ledger export`.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+pub struct Export {
+    /// Folder for Parquet files: blocks, songs, variants, splits, epochs, balances
+    #[arg(long, value_name = "DIR")]
+    pub parquet: Option<PathBuf>,
+    /// Folder for JSON lines, a block a line; one file when the name ends in .jsonl, .ndjson or .json
+    #[arg(long, value_name = "DIR|FILE")]
+    pub jsonl: Option<PathBuf>,
 }
 
 /// A command on one file.

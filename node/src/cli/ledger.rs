@@ -1,0 +1,59 @@
+//! `antiphon ledger …`.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::{
+    args::{Common, Export, Join, Ledger},
+    ask,
+    output::Output,
+    show,
+};
+use crate::{
+    export::Report,
+    ops::{self, Request},
+    peer::Reach,
+    system::pathhex,
+};
+
+pub(super) async fn run(common: &Common, what: Ledger, output: &Output) -> anyhow::Result<()> {
+    match what {
+        Ledger::Info => plain(common, Request::LedgerInfo, output).await,
+        Ledger::Show { what } => plain(common, Request::LedgerShow { what: what.join(" ") }, output).await,
+        Ledger::Verify => plain(common, Request::LedgerVerify, output).await,
+        Ledger::Export(export) => run_export(common, export, output).await,
+    }
+}
+
+async fn here(common: &Common, request: Request, output: &Output) -> anyhow::Result<Value> {
+    ask(common, &Join::default(), request, Reach::ReadOnly, output).await
+}
+
+async fn plain(common: &Common, request: Request, output: &Output) -> anyhow::Result<()> {
+    show::plain(&here(common, request, output).await?, output)
+}
+
+/// The peer that writes the file has another working directory.
+fn absolute(path: Option<PathBuf>) -> anyhow::Result<Option<String>> {
+    let absolute = path.map(std::path::absolute).transpose()?;
+    Ok(absolute.map(|path| pathhex::encode(&path)))
+}
+
+async fn run_export(common: &Common, export: Export, output: &Output) -> anyhow::Result<()> {
+    let request =
+        Request::LedgerExport { parquet: absolute(export.parquet)?, jsonl: absolute(export.jsonl)? };
+    let answer = here(common, request, output).await?;
+    if output.json {
+        return output.value(&answer);
+    }
+    let report: Report = ops::read(answer)?;
+    for path in [&report.parquet, &report.jsonl].into_iter().flatten() {
+        output.line(path)?;
+    }
+    output.note(&format!(
+        "{} blocks: {} files written, {} unchanged",
+        report.blocks, report.files_written, report.files_kept
+    ));
+    Ok(())
+}
