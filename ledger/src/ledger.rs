@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use crate::{
     append::{Committed, Prepared, SealedBatch},
     error::{Damage, Fault, OpenError, ReadError},
+    log::Log,
     progress::{Progress, Stage},
     rule::{Closest, NearDuplicates, NoRule, Similar},
     seal::SealPolicy,
@@ -63,6 +64,8 @@ pub(crate) struct Inner {
     pub(crate) params: Params,
     pub(crate) policy: SealPolicy,
     pub(crate) store: Store,
+    /// What is derived from the blocks for readers, and the newest checkpoint.
+    pub(crate) log: Log,
     /// Whoever appends, proposes or asks the rule holds this.
     pub(crate) writer: Mutex<Writer>,
     pub(crate) size: watch::Sender<u64>,
@@ -144,11 +147,12 @@ impl Ledger {
                 .map_err(|error| format!("the blocks up to here are not those that were sealed ({error})")),
         };
         let (store, tail) = Store::open(dir, &params.network, tuning, &check, &tell)?;
+        let log = Log::open(dir, &params.network, &store)?;
         let mut rule = options.rule;
         feed(&store, &mut *rule, &tell)?;
         let size = watch::Sender::new(store.size());
         let writer = Mutex::new(Writer { tail, rule, prepared: None, rule_broken: false });
-        Ok(Self(Arc::new(Inner { genesis, params, policy, store, writer, size, _lock: lock })))
+        Ok(Self(Arc::new(Inner { genesis, params, policy, store, log, writer, size, _lock: lock })))
     }
 
     /// The network's genesis document.

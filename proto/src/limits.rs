@@ -12,6 +12,11 @@ pub const BATCH_BLOCKS: usize = 340;
 pub const BATCH_BYTES: usize = 1024 * 1024;
 /// Proof that comes with a batch: 1,392 B were measured for a certificate of 30 members.
 pub const SEAL_BYTES: usize = 16 * 1024;
+/// A checkpoint with its signatures: 128 cosignatures of 135 B, some signatures of the log of 172 B each, and room for
+/// outside witnesses.
+pub const CHECKPOINT_BYTES: usize = 32 * 1024;
+/// A proof that one block is in the log: the largest block in base64, 64 hashes of 45 B, a checkpoint.
+pub const LOG_PROOF_BYTES: usize = 128 * 1024;
 /// A genesis document: 128 members need 4.4 KB.
 pub const GENESIS_BYTES: usize = 16 * 1024;
 /// Members of a council. Agreement among more than this is slower than a height's pace.

@@ -32,7 +32,7 @@ use self::{
     walk::START,
 };
 pub(crate) use self::{
-    segments::Tail,
+    segments::{Tail, read_up_to},
     tip::Tip,
     walk::{RawBatch, Step, Walker},
 };
@@ -401,6 +401,16 @@ impl Store {
 
     /// The batch that holds a block; `None` at the end of the ledger.
     pub(crate) fn batch(&self, index: u64) -> Result<Option<RawBatch>, ReadError> {
+        let Some(mut walker) = self.walk_from(index)? else { return Ok(None) };
+        match walker.step()? {
+            Step::Batch(batch) => Ok(Some(batch)),
+            Step::End(_) | Step::Torn(..) => Err(self.damaged_at(index, "the batch ends early".to_owned())),
+        }
+    }
+
+    /// A walker from the beginning of the batch that holds a block; `None` at the end of the ledger. It must not be
+    /// asked for more than is committed: a batch may be being written.
+    pub(crate) fn walk_from(&self, index: u64) -> Result<Option<Walker<'_>>, ReadError> {
         let Some(mut location) = self.location(index)? else { return Ok(None) };
         let mut first = index;
         // A batch holds a few hundred blocks, so this ends soon; block 0 begins one.
@@ -409,11 +419,7 @@ impl Store {
             let Some(before) = self.location(first)? else { return Ok(None) };
             location = before;
         }
-        let mut walker = Walker::new(&self.segments, location.place, first, 0, true);
-        match walker.step()? {
-            Step::Batch(batch) => Ok(Some(batch)),
-            Step::End(_) | Step::Torn(..) => Err(self.damaged_at(index, "the batch ends early".to_owned())),
-        }
+        Ok(Some(Walker::new(&self.segments, location.place, first, 0, true)))
     }
 
     /// A walker over everything that is committed.
