@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     export::{self, Outputs},
-    ops::{Running, Tell, with_progress},
+    failure::{Failure, Kind},
+    ops::{Running, Tell, block_index, with_progress},
     peer::Peer,
     system::pathhex,
 };
@@ -29,6 +30,31 @@ pub async fn export(
         anyhow::Ok(serde_json::to_value(export::run(&ledger, &outputs, progress)?)?)
     };
     by_whom(blocking(work, tell).await, running)
+}
+
+/// The proof that a block is in the log, as text that anybody can check.
+///
+/// # Errors
+/// [`Kind::NotFound`] when there is no such block, or no checkpoint over it yet.
+pub async fn proof(peer: &Peer, what: String) -> anyhow::Result<Value> {
+    let ledger = peer.ledger.clone();
+    tokio::task::spawn_blocking(move || {
+        let index = block_index(&ledger, &what)?;
+        let size = ledger.size();
+        if index >= size {
+            let message = format!("there is no block {index}; the ledger has {size}");
+            return Err(Failure::new(Kind::NotFound, message).into());
+        }
+        let proof = ledger.block_proof(index)?.ok_or_else(|| {
+            let message = format!("the council has not cosigned a checkpoint over block {index} yet");
+            Failure::new(Kind::NotFound, message)
+        })?;
+        let text = String::from_utf8(proof.encode()).context("the checkpoint is not text")?;
+        Ok(json!({
+            "schema": 1, "network": ledger.network().to_string(), "index": index, "proof": text,
+        }))
+    })
+    .await?
 }
 
 /// Runs long work on a thread of its own and passes its progress on. The work is told to end, by `false` from its

@@ -12,4 +12,5 @@ pub mod library;
 pub mod ops;
 pub mod peer;
 pub mod rule;
+pub mod serve_log;
 pub mod system;

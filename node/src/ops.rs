@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use antiphon_fingerprint::Analyzer;
+use antiphon_ledger::Ledger;
 use antiphon_proto::wire::{Block, Song, block::Body};
 use anyhow::Context;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -56,6 +57,11 @@ pub enum Request {
         /// Folder or file for JSON lines: absolute path, as bytes in hexadecimal.
         jsonl: Option<String>,
     },
+    /// Prove a block to somebody else.
+    LedgerProof {
+        /// As for [`Request::LedgerShow`].
+        what: String,
+    },
     /// Which song is this file?
     Match {
         /// Absolute path, as bytes in hexadecimal.
@@ -88,6 +94,9 @@ pub struct Status {
     pub control: String,
     /// HTTP address.
     pub http: Option<String>,
+    /// Address of the log's files.
+    #[serde(default)]
+    pub serve_log: Option<String>,
     /// Data directory.
     pub data_dir: String,
     /// Blocks.
@@ -212,6 +221,7 @@ pub async fn execute(
             let (parquet, jsonl) = (ledger_ops::path(parquet.as_ref())?, ledger_ops::path(jsonl.as_ref())?);
             ledger_ops::export(peer, Outputs { parquet, jsonl }, running, tell).await?
         }
+        Request::LedgerProof { what } => ledger_ops::proof(peer, what).await?,
         Request::Match { path } => serde_json::to_value(match_file(peer, pathhex::decode(&path)?).await?)?,
     })
 }
@@ -221,6 +231,8 @@ pub async fn execute(
 pub struct Running {
     /// HTTP address.
     pub http: Option<String>,
+    /// Address of the log's files.
+    pub serve_log: Option<String>,
 }
 
 /// Runs work and passes on its progress until it ends.
@@ -278,6 +290,7 @@ async fn status(peer: &Peer, running: Option<&Running>) -> anyhow::Result<Status
         listen,
         control: peer.data.control_socket().display().to_string(),
         http: running.and_then(|running| running.http.clone()),
+        serve_log: running.and_then(|running| running.serve_log.clone()),
         data_dir: peer.data.root().display().to_string(),
         ledger_size: peer.ledger.size(),
         library: LibraryStatus {
@@ -336,11 +349,7 @@ fn ledger_numbers(peer: &Peer) -> LedgerNumbers {
 async fn ledger_show(peer: &Peer, what: String) -> anyhow::Result<Value> {
     let ledger = peer.ledger.clone();
     tokio::task::spawn_blocking(move || {
-        let index = match what.trim_start_matches('#').parse::<u64>() {
-            Ok(index) => index,
-            Err(_) => select::select(&ledger, &what)?.index,
-        };
-        let size = ledger.size();
+        let (index, size) = (block_index(&ledger, &what)?, ledger.size());
         let bytes = ledger.block(index)?.ok_or_else(|| {
             Failure::new(Kind::NotFound, format!("there is no block {index}; the ledger has {size}"))
         })?;
@@ -356,6 +365,17 @@ async fn ledger_show(peer: &Peer, what: String) -> anyhow::Result<Value> {
         Ok(shown)
     })
     .await?
+}
+
+/// The block that somebody means: an index, or a song.
+///
+/// # Errors
+/// [`Kind::NotFound`] or [`Kind::Usage`], as [`select::select`].
+pub(crate) fn block_index(ledger: &Ledger, what: &str) -> anyhow::Result<u64> {
+    match what.trim_start_matches('#').parse::<u64>() {
+        Ok(index) => Ok(index),
+        Err(_) => Ok(select::select(ledger, what)?.index),
+    }
 }
 
 /// A block in words.

@@ -99,6 +99,9 @@ pub struct Up {
     /// Serve /healthz and /metrics here [default: 127.0.0.1:7711]
     #[arg(long, value_name = "ADDR")]
     pub http: Option<SocketAddr>,
+    /// Serve the ledger here as static files that `ledger verify URL` and others check (C2SP tlog-tiles)
+    #[arg(long, value_name = "ADDR")]
+    pub serve_log: Option<SocketAddr>,
 }
 
 /// `antiphon scan`.
@@ -142,8 +145,30 @@ pub enum Ledger {
     },
     /// Check every block, link, signature, stamp and seal
     Verify,
+    /// Print a proof that a song is in the ledger, for somebody who has no ledger
+    Proof {
+        /// Block index, song id or its beginning, or words
+        #[arg(required = true, value_name = "SONG")]
+        what: Vec<String>,
+    },
+    /// Check a proof, offline
+    VerifyProof(VerifyProof),
     /// Write the ledger as tables for DuckDB, pandas and other tools; only what is new is written
     Export(Export),
+}
+
+/// `antiphon ledger verify-proof`.
+#[derive(Debug, Args)]
+pub struct VerifyProof {
+    /// The proof; - for standard input
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Genesis document of the network, as dumps have it [default: that of the own ledger]
+    #[arg(long, value_name = "FILE")]
+    pub genesis: Option<PathBuf>,
+    /// Insist on this network
+    #[arg(long, value_name = "ID")]
+    pub network: Option<String>,
 }
 
 /// `antiphon ledger export`.

@@ -8,7 +8,7 @@ use super::{
     args::{Common, Export, Join, Ledger},
     ask,
     output::Output,
-    show,
+    proof, show,
 };
 use crate::{
     export::Report,
@@ -23,6 +23,8 @@ pub(super) async fn run(common: &Common, what: Ledger, output: &Output) -> anyho
         Ledger::Show { what } => plain(common, Request::LedgerShow { what: what.join(" ") }, output).await,
         Ledger::Verify => plain(common, Request::LedgerVerify, output).await,
         Ledger::Export(export) => run_export(common, export, output).await,
+        Ledger::Proof { what } => run_proof(common, what.join(" "), output).await,
+        Ledger::VerifyProof(what) => proof::run(common, &what, output),
     }
 }
 
@@ -56,4 +58,13 @@ async fn run_export(common: &Common, export: Export, output: &Output) -> anyhow:
         report.blocks, report.files_written, report.files_kept
     ));
     Ok(())
+}
+
+/// The proof is data: with nothing around it, so that it can be kept in a file.
+async fn run_proof(common: &Common, what: String, output: &Output) -> anyhow::Result<()> {
+    let answer = here(common, Request::LedgerProof { what }, output).await?;
+    match answer.get("proof").and_then(Value::as_str) {
+        Some(proof) if !output.json => output.raw(proof.as_bytes()),
+        _ => output.value(&answer),
+    }
 }

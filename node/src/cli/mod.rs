@@ -4,6 +4,7 @@ pub mod args;
 mod doctor;
 mod ledger;
 mod output;
+mod proof;
 mod show;
 mod up;
 
