@@ -11,6 +11,7 @@ mod append;
 #[doc(hidden)]
 pub mod bench;
 mod codec;
+pub mod dump;
 pub mod error;
 mod ledger;
 pub mod log;

@@ -3,10 +3,10 @@
 
 mod common;
 
-use std::{fs, path::Path};
+use std::fs;
 
 use antiphon_ledger::{
-    CheckpointError, Ledger, Options,
+    CheckpointError, Ledger,
     log::{
         blockproof::{BlockProof, BlockProofError},
         proof::{Hash, verify_consistency, verify_inclusion},
@@ -17,29 +17,13 @@ use antiphon_ledger::{
 use antiphon_proto::{
     PublicKey, RootHash, SecretKey,
     note::{self, Checkpoint, CosignedCheckpoint, NoteError},
-    wire::Genesis,
 };
-use common::{Artist, SMALL, START_MS, extend, genesis_of, key, member};
+use common::{
+    key,
+    logs::{cosigned, grow, open, sign},
+    member,
+};
 use proptest::prelude::*;
-
-/// Room for batches of any size, and no work to wait for.
-fn network() -> Genesis {
-    Genesis { stamp_bits: 0, ..genesis_of(member().public(), 1_000) }
-}
-
-fn open(dir: &Path) -> Ledger {
-    Ledger::open_with(dir, Options::without_rule(Some(network())), SMALL).unwrap()
-}
-
-/// Appends songs up to `size` blocks, in batches of `each`.
-fn grow(ledger: &Ledger, size: u64, each: u64) {
-    let artist = Artist::new(1, ledger.genesis());
-    while ledger.size() < size {
-        let end = size.min(ledger.size() + each);
-        let songs: Vec<_> = (ledger.size()..end).map(|n| artist.song_registration(n)).collect();
-        extend(ledger, &songs).unwrap();
-    }
-}
 
 fn leaves(ledger: &Ledger) -> Vec<Hash> {
     (0..ledger.size()).map(|index| leaf_hash(&ledger.block(index).unwrap().unwrap())).collect()
@@ -49,19 +33,6 @@ fn root_of(leaves: &[Hash]) -> RootHash {
     let mut frontier = Frontier::new();
     leaves.iter().for_each(|leaf| frontier.append_leaf(*leaf));
     frontier.root()
-}
-
-/// A note over the first `size` blocks by these members.
-fn cosigned(ledger: &Ledger, size: u64, by: &[SecretKey]) -> Vec<u8> {
-    let root = ledger.root_at(size).unwrap().unwrap_or(RootHash([9; 32]));
-    sign(&Checkpoint { origin: note::origin(&ledger.network()), size, root }, by)
-}
-
-fn sign(checkpoint: &Checkpoint, by: &[SecretKey]) -> Vec<u8> {
-    let mut out = CosignedCheckpoint::new(checkpoint.clone());
-    out.log_signatures = by[..1].iter().map(|s| (s.public(), checkpoint.log_signature(s))).collect();
-    out.cosignatures = by.iter().map(|secret| checkpoint.cosign(secret, START_MS / 1000)).collect();
-    out.encode().into_bytes()
 }
 
 #[test]
@@ -210,8 +181,12 @@ fn the_newest_cosigned_checkpoint_is_kept() {
     // The same again, or an older one, changes nothing; more cosignatures do.
     assert!(!ledger.put_checkpoint(&three, &members).unwrap());
     assert!(!ledger.put_checkpoint(&cosigned(&ledger, 200, &secrets), &members).unwrap());
-    let four = cosigned(&ledger, 300, &secrets);
-    assert!(ledger.put_checkpoint(&four, &members).unwrap());
+    let others = cosigned(&ledger, 300, &[key(3), key(2), member()]);
+    assert!(ledger.put_checkpoint(&others, &members).unwrap());
+    assert!(!ledger.put_checkpoint(&others, &members).unwrap());
+    let four = ledger.checkpoint().unwrap();
+    let merged = CosignedCheckpoint::open(&four, &note::origin(&ledger.network()), &members).unwrap();
+    assert_eq!((merged.cosignatures.len(), merged.log_signatures.len()), (4, 2));
 
     let origin = note::origin(&ledger.network());
     let fork = sign(&Checkpoint { origin, size: 500, root: RootHash([1; 32]) }, &secrets);

@@ -15,6 +15,8 @@ pub const SEAL_BYTES: usize = 16 * 1024;
 /// A checkpoint with its signatures: 128 cosignatures of 135 B, some signatures of the log of 172 B each, and room for
 /// outside witnesses.
 pub const CHECKPOINT_BYTES: usize = 32 * 1024;
+/// Lines of outside witnesses that are passed on with a checkpoint: nobody here can tell good ones from noise.
+pub const WITNESS_LINES: usize = 16;
 /// A proof that one block is in the log: the largest block in base64, 64 hashes of 45 B, a checkpoint.
 pub const LOG_PROOF_BYTES: usize = 128 * 1024;
 /// A genesis document: 128 members need 4.4 KB.

@@ -52,15 +52,12 @@ pub enum CheckpointError {
 pub(super) struct Kept {
     size: u64,
     root: RootHash,
-    cosigners: usize,
     note: Vec<u8>,
 }
 
 impl Kept {
-    fn new(opened: &CosignedCheckpoint, note: &[u8]) -> Self {
-        let checkpoint = &opened.checkpoint;
-        let cosigners = opened.cosigners().len();
-        Self { size: checkpoint.size, root: checkpoint.root, cosigners, note: note.to_vec() }
+    fn new(opened: &CosignedCheckpoint, note: Vec<u8>) -> Self {
+        Self { size: opened.checkpoint.size, root: opened.checkpoint.root, note }
     }
 }
 
@@ -87,7 +84,7 @@ impl Log {
     /// Its signatures were verified when it was stored; what can have changed since are the blocks and the file.
     fn fits(&self, network: &NetworkId, store: &Store, note: &[u8]) -> Result<Kept, CheckpointError> {
         let opened = CosignedCheckpoint::open(note, &note::origin(network), &[])?;
-        let kept = Kept::new(&opened, note);
+        let kept = Kept::new(&opened, note.to_vec());
         self.check_root(store, &kept)?;
         Ok(kept)
     }
@@ -107,19 +104,37 @@ impl Log {
         kept.as_ref().map(|kept| (kept.size, kept.note.clone()))
     }
 
-    fn put(&self, store: &Store, new: Kept) -> Result<bool, CheckpointError> {
-        self.check_root(store, &new)?;
+    fn put(
+        &self,
+        store: &Store,
+        mut new: CosignedCheckpoint,
+        members: &[PublicKey],
+    ) -> Result<bool, CheckpointError> {
+        let (size, theirs) = (new.checkpoint.size, new.checkpoint.root);
+        self.check_root(store, &Kept::new(&new, Vec::new()))?;
         let mut kept = self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(old) = &*kept {
-            if old.size == new.size && old.root != new.root {
-                return Err(CheckpointError::Fork { size: new.size, ours: old.root, theirs: new.root });
+        match &*kept {
+            Some(old) if old.size > size => return Ok(false),
+            Some(old) if old.size == size => {
+                if old.root != theirs {
+                    return Err(CheckpointError::Fork { size, ours: old.root, theirs });
+                }
+                // One of another council than the one that is asked for now is replaced.
+                let opened = CosignedCheckpoint::open(&old.note, &new.checkpoint.origin, members);
+                if let Ok(mut merged) =
+                    opened.map_err(drop).and_then(|old| old.check(members).map(|()| old).map_err(drop))
+                {
+                    if !merged.merge(&new) {
+                        return Ok(false);
+                    }
+                    new = merged;
+                }
             }
-            if (old.size, old.cosigners) >= (new.size, new.cosigners) {
-                return Ok(false);
-            }
+            _ => {}
         }
+        // Written anew, so that no key has two lines.
+        let new = Kept::new(&new, new.encode().into_bytes());
         files::write_atomically(&self.dir.join(FILE), &new.note)?;
-        let size = new.size;
         *kept = Some(new);
         drop(kept);
         self.checkpoint_size.send_replace(size);
@@ -128,16 +143,16 @@ impl Log {
 }
 
 impl Ledger {
-    /// Takes a checkpoint in: verifies every line of `members`, the quorum, that the log itself has signed it, and its root when the ledger has grown so
-    /// far, and keeps it durably when it is newer than the one that is kept, or as new with more cosignatures.
-    /// Returns whether it is kept. Lines of other keys are kept with it.
+    /// Takes a checkpoint in: verifies every line of `members`, the quorum, that the log itself has signed it, and its
+    /// root when the ledger has grown so far. One that is newer than what is kept takes its place, durably; what one
+    /// of the same size adds (cosignatures, lines of outside witnesses) is added. Returns whether anything changed.
     ///
     /// # Errors
     /// [`CheckpointError`]; the one that is kept stays.
     pub fn put_checkpoint(&self, note: &[u8], members: &[PublicKey]) -> Result<bool, CheckpointError> {
         let opened = CosignedCheckpoint::open(note, &note::origin(&self.network()), members)?;
         opened.check(members)?;
-        self.0.log.put(&self.0.store, Kept::new(&opened, note))
+        self.0.log.put(&self.0.store, opened, members)
     }
 
     /// The newest checkpoint that a quorum has cosigned, as a note. It may be ahead of the blocks that are here.
@@ -146,8 +161,8 @@ impl Ledger {
         self.0.log.kept().map(|(_, note)| note)
     }
 
-    /// Size of the newest checkpoint, 0 while there is none. Slow readers see the newest only; a note of the same size
-    /// with more cosignatures is told too.
+    /// Size of the newest checkpoint, 0 while there is none. Slow readers see the newest only; it is told again when
+    /// signatures were added to it.
     #[must_use]
     pub fn watch_checkpoint(&self) -> watch::Receiver<u64> {
         self.0.log.checkpoint_size.subscribe()

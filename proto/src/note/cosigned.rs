@@ -17,7 +17,8 @@ pub struct CosignedCheckpoint {
     pub log_signatures: Vec<(PublicKey, [u8; 64])>,
     /// One for each member that has cosigned.
     pub cosignatures: Vec<Cosignature>,
-    /// Signature lines of other keys, without newlines, unverified: kept when the checkpoint is passed on.
+    /// Signature lines of other keys, without newlines, unverified: the first [`limits::WITNESS_LINES`] are kept when the
+    /// checkpoint is passed on.
     pub witness_lines: Vec<String>,
 }
 
@@ -68,7 +69,7 @@ impl CosignedCheckpoint {
         let (id, signature) = blob.split_at(4);
         let of_log = |key: &&PublicKey| name == self.checkpoint.origin && id == key_hash(name, key);
         let Some(key) = members.iter().find(of_log) else {
-            self.witness_lines.push(line.to_owned());
+            self.take_witness(line);
             return Ok(());
         };
         let signature: [u8; 64] = signature.try_into().map_err(|_| wrong())?;
@@ -79,6 +80,40 @@ impl CosignedCheckpoint {
             self.log_signatures.push((*key, signature));
         }
         Ok(())
+    }
+
+    fn take_witness(&mut self, line: &str) -> bool {
+        let fits = self.witness_lines.len() < limits::WITNESS_LINES;
+        let new = fits && !self.witness_lines.iter().any(|other| other == line);
+        if new {
+            self.witness_lines.push(line.to_owned());
+        }
+        new
+    }
+
+    /// Takes in what another note says of the same text and this one lacks; both must have been opened with the same
+    /// members. Returns whether there was anything.
+    pub fn merge(&mut self, other: &Self) -> bool {
+        if self.text() != other.text() {
+            return false;
+        }
+        let mut grown = false;
+        for signed in &other.log_signatures {
+            if !self.log_signatures.iter().any(|(key, _)| *key == signed.0) {
+                self.log_signatures.push(*signed);
+                grown = true;
+            }
+        }
+        for cosignature in &other.cosignatures {
+            if !self.cosignatures.iter().any(|known| known.key == cosignature.key) {
+                self.cosignatures.push(*cosignature);
+                grown = true;
+            }
+        }
+        for line in &other.witness_lines {
+            grown |= self.take_witness(line);
+        }
+        grown
     }
 
     /// The text that is signed, final newline included.
@@ -249,6 +284,25 @@ mod tests {
         let long = note + &format!("\u{2014} w {}\n", "A".repeat(16_000));
         let open = CosignedCheckpoint::open(long.as_bytes(), ORIGIN, &members);
         assert!(matches!(open, Err(NoteError::TooLong(_))));
+    }
+
+    #[test]
+    fn notes_of_one_text_are_merged() {
+        let (secrets, members) = keys(4);
+        let whole = cosigned(&secrets);
+        let mut one = cosigned(&secrets[..2]);
+        let mut other = cosigned(&secrets[2..]);
+        other.witness_lines = (0..20).map(|n| format!("\u{2014} w{n} AAAAAAA=")).collect();
+        assert!(one.merge(&other));
+        assert!(!one.merge(&other));
+        assert_eq!((one.log_signatures.len(), one.witness_lines.len()), (2, limits::WITNESS_LINES));
+        assert_eq!(one.cosigners(), whole.cosigners());
+        let read = CosignedCheckpoint::open(one.encode().as_bytes(), ORIGIN, &members).unwrap();
+        assert_eq!(read, one);
+        let size = CosignedCheckpoint::new(Checkpoint { size: 10, ..one.checkpoint.clone() });
+        assert!(!one.merge(&size));
+        let twenty = CosignedCheckpoint::open(other.encode().as_bytes(), ORIGIN, &members).unwrap();
+        assert_eq!(twenty.witness_lines.len(), limits::WITNESS_LINES);
     }
 
     #[test]
