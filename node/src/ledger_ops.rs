@@ -2,6 +2,10 @@
 
 use std::path::PathBuf;
 
+use antiphon_ledger::{
+    AppendError, CheckpointError,
+    dump::{self, DumpError},
+};
 use anyhow::Context;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -30,6 +34,56 @@ pub async fn export(
         anyhow::Ok(serde_json::to_value(export::run(&ledger, &outputs, progress)?)?)
     };
     by_whom(blocking(work, tell).await, running)
+}
+
+/// Writes or continues a dump in a folder of this machine.
+///
+/// # Errors
+/// What stands in the way; [`Kind::NotFound`] while there is no checkpoint.
+pub async fn dump(
+    peer: &Peer,
+    dir: PathBuf,
+    from: u64,
+    running: Option<&Running>,
+    tell: Tell<'_>,
+) -> anyhow::Result<Value> {
+    let ledger = peer.ledger.clone();
+    let work = move |progress: &mut dyn FnMut(u64, u64) -> bool| {
+        // Nothing is lost when nobody waits for its end any more.
+        let mut tell = |now: antiphon_ledger::Progress| {
+            let _ = progress(now.done, now.total);
+        };
+        let written = dump::write(&ledger, &dir, from, &mut tell).map_err(|error| failure(&error))?;
+        anyhow::Ok(json!({
+            "schema": 1, "dir": dir.display().to_string(), "manifest": written.manifest,
+            "files_written": written.files, "bytes_written": written.bytes,
+        }))
+    };
+    by_whom(blocking(work, tell).await, running)
+}
+
+/// The class of what is wrong with a dump, and the first block that is.
+#[must_use]
+pub fn failure(error: &DumpError) -> Failure {
+    let kind = match error {
+        DumpError::NoCheckpoint | DumpError::Behind { .. } => Kind::NotFound,
+        DumpError::Start { .. } | DumpError::Occupied(_) => Kind::Usage,
+        DumpError::Missing { .. }
+        | DumpError::Bad { .. }
+        | DumpError::Root { .. }
+        | DumpError::Checkpoint(_)
+        | DumpError::Genesis(_)
+        | DumpError::OtherNetwork { .. }
+        | DumpError::Manifest(_)
+        | DumpError::Put(CheckpointError::Fork { .. } | CheckpointError::Note(_)) => Kind::Verification,
+        DumpError::Append(append) if append.is_invalid_batch() => Kind::Verification,
+        DumpError::Append(AppendError::Disagrees { .. }) => Kind::Verification,
+        DumpError::Source { error, .. } if error.kind() == std::io::ErrorKind::InvalidData => {
+            Kind::Verification
+        }
+        _ => Kind::Failed,
+    };
+    Failure::new(kind, error.to_string()).at(error.first_bad())
 }
 
 /// The proof that a block is in the log, as text that anybody can check.

@@ -9,6 +9,7 @@ pub mod failure;
 pub mod http;
 pub mod ledger_ops;
 pub mod library;
+pub mod mirror;
 pub mod ops;
 pub mod peer;
 pub mod rule;

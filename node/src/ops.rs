@@ -57,6 +57,13 @@ pub enum Request {
         /// Folder or file for JSON lines: absolute path, as bytes in hexadecimal.
         jsonl: Option<String>,
     },
+    /// Write a dump.
+    LedgerDump {
+        /// Folder: absolute path, as bytes in hexadecimal.
+        dir: String,
+        /// First block.
+        from: u64,
+    },
     /// Prove a block to somebody else.
     LedgerProof {
         /// As for [`Request::LedgerShow`].
@@ -220,6 +227,9 @@ pub async fn execute(
         Request::LedgerExport { parquet, jsonl } => {
             let (parquet, jsonl) = (ledger_ops::path(parquet.as_ref())?, ledger_ops::path(jsonl.as_ref())?);
             ledger_ops::export(peer, Outputs { parquet, jsonl }, running, tell).await?
+        }
+        Request::LedgerDump { dir, from } => {
+            ledger_ops::dump(peer, pathhex::decode(&dir)?, from, running, tell).await?
         }
         Request::LedgerProof { what } => ledger_ops::proof(peer, what).await?,
         Request::Match { path } => serde_json::to_value(match_file(peer, pathhex::decode(&path)?).await?)?,

@@ -4,15 +4,18 @@
 mod common;
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{Read, Write},
     net::TcpStream,
+    path::{Path, PathBuf},
 };
 
 use antiphon::system::keyfile;
 use antiphon_ledger::{Ledger, Options};
 use antiphon_proto::note::{Checkpoint, CosignedCheckpoint, origin};
 use common::{Machine, tunes};
+use serde_json::Value;
 
 /// Cosigns what the ledger holds, as the only member of its council.
 fn cosign(machine: &Machine) {
@@ -28,8 +31,12 @@ fn cosign(machine: &Machine) {
 
 /// A machine whose ledger holds a few songs under a cosigned checkpoint.
 fn machine(songs: u64) -> Machine {
+    machine_of(songs, 12)
+}
+
+fn machine_of(songs: u64, seconds: u32) -> Machine {
     let machine = Machine::new();
-    tunes(&machine.music(), 0..songs, 12);
+    tunes(&machine.music(), 0..songs, seconds);
     machine.scan();
     cosign(&machine);
     machine
@@ -162,4 +169,199 @@ fn a_proof_convinces_offline_and_a_changed_one_does_not() {
 
     let none = machine.run(&["ledger", "proof", "#99"]);
     assert_eq!(none.status.code(), Some(3), "{none:?}");
+}
+
+/// Every file below a folder, by its path in it.
+fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.insert(path.strip_prefix(folder).unwrap().to_owned(), fs::read(&path).unwrap());
+            }
+        }
+    }
+    found
+}
+
+/// The class and first bad block of a failure, and what it says.
+fn failure(machine: &Machine, args: &[&str]) -> (Option<i32>, Value, String) {
+    let output = machine.command().args(args).arg("--json").output().unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    let last: Value =
+        errors.lines().last().map(|line| serde_json::from_str(line).unwrap()).unwrap_or_default();
+    let error = &last["error"];
+    (
+        output.status.code(),
+        error["first_bad"].clone(),
+        error["message"].as_str().unwrap_or_default().to_owned(),
+    )
+}
+
+#[test]
+fn a_dump_verifies_and_every_damage_is_found() {
+    let machine = machine(4);
+    let dumped = machine.json(&["ledger", "dump", "dump"]);
+    let info = machine.json(&["ledger", "info"]);
+    assert_eq!((&dumped["manifest"]["size"], &dumped["manifest"]["root"]), (&4.into(), &info["root"]));
+    let verified = machine.json(&["ledger", "verify", "dump"]);
+    assert_eq!(
+        (&verified["ok"], &verified["blocks"], &verified["songs"]),
+        (&true.into(), &4.into(), &4.into())
+    );
+    assert_eq!((&verified["root"], &verified["head"]), (&info["root"], &info["head"]));
+    let full = machine.json(&["ledger", "verify", "--full", "dump"]);
+    assert_eq!(full["state_digest"].as_str().unwrap().len(), 64, "{full}");
+    let network = verified["network"].as_str().unwrap();
+    machine.json(&["ledger", "verify", "dump", "--network", network]);
+    let other = "00".repeat(32);
+    assert_eq!(failure(&machine, &["ledger", "verify", "dump", "--network", &other]).0, Some(5));
+    assert_eq!(failure(&machine, &["ledger", "verify", "nowhere"]).0, Some(3));
+
+    let whole = files(&machine.out().join("dump"));
+    let written = |path: &str| machine.out().join("dump").join(path);
+    let bad = |what: &str, index: Option<u64>| {
+        let (code, first_bad, message) = failure(&machine, &["ledger", "verify", "dump"]);
+        assert_eq!((code, first_bad.as_u64()), (Some(5), index), "{what}: {message}");
+        assert!(message.contains(what), "{what}: {message}");
+    };
+    let bundle = "tile/entries/000.p/4";
+    let bytes = whole[Path::new(bundle)].clone();
+    let mut starts = vec![0];
+    for _ in 0..4 {
+        let at = *starts.last().unwrap();
+        starts.push(at + 2 + usize::from(u16::from_be_bytes([bytes[at], bytes[at + 1]])));
+    }
+    // One bit in the middle of block 2.
+    let mut flipped = bytes.clone();
+    flipped[starts[2] + 400] ^= 4;
+    fs::write(written(bundle), &flipped).unwrap();
+    bad(bundle, Some(2));
+    // Cut off inside block 3.
+    fs::write(written(bundle), &bytes[..starts[3] + 100]).unwrap();
+    bad(bundle, Some(3));
+    // Blocks 1 and 2 swapped.
+    let swapped = [
+        &bytes[..starts[1]],
+        &bytes[starts[2]..starts[3]],
+        &bytes[starts[1]..starts[2]],
+        &bytes[starts[3]..],
+    ];
+    fs::write(written(bundle), swapped.concat()).unwrap();
+    bad(bundle, Some(1));
+    fs::write(written(bundle), &bytes).unwrap();
+    // Each file gone.
+    for file in whole.keys() {
+        let name = file.to_str().unwrap();
+        if ["README.md", "DATA.md"].contains(&name) || name.ends_with(".proto") {
+            continue;
+        }
+        fs::rename(written(name), machine.out().join("aside")).unwrap();
+        bad(name, Some(0));
+        fs::rename(machine.out().join("aside"), written(name)).unwrap();
+    }
+    machine.json(&["ledger", "verify", "dump"]);
+
+    // It grows with the ledger.
+    tunes(&machine.music(), 4..6, 12);
+    machine.scan();
+    cosign(&machine);
+    machine.json(&["ledger", "dump", "dump"]);
+    assert_eq!(machine.json(&["ledger", "verify", "dump"])["blocks"], 6);
+}
+
+#[test]
+fn a_new_data_directory_starts_from_a_dump() {
+    let machine = machine(3);
+    machine.json(&["ledger", "dump", "dump"]);
+    let dump = machine.out().join("dump");
+    let dump = dump.to_str().unwrap();
+    let other = Machine::new();
+    let wrong = "11".repeat(32);
+    assert_eq!(failure(&other, &["ledger", "load", dump, "--network", &wrong]).0, Some(5));
+    assert!(!other.data().exists(), "nothing is made for a dump that is not wanted");
+    let loaded = other.json(&["ledger", "load", dump]);
+    assert_eq!((&loaded["loaded"], &loaded["blocks"]), (&3.into(), &3.into()));
+    assert_eq!(other.json(&["ledger", "verify"])["root"], machine.json(&["ledger", "info"])["root"]);
+    // Once more: nothing to do. More of it: only that.
+    assert_eq!(other.json(&["ledger", "load", dump])["loaded"], 0);
+    tunes(&machine.music(), 3..5, 12);
+    machine.scan();
+    cosign(&machine);
+    machine.json(&["ledger", "dump", dump]);
+    assert_eq!(other.json(&["ledger", "load", dump])["loaded"], 2);
+    // It has the checkpoint too, and can prove and dump in its turn.
+    other.json(&["ledger", "proof", "#4"]);
+    other.json(&["ledger", "dump", "again"]);
+    // The first dump may still have narrower tiles of its first checkpoint.
+    let first = files(Path::new(dump));
+    for (path, bytes) in files(&other.out().join("again")) {
+        assert!(first.get(&path) == Some(&bytes), "{}", path.display());
+    }
+
+    // A directory of another network is left alone; a running peer too.
+    let third = self::machine(1);
+    let (code, _, message) = failure(&third, &["ledger", "load", dump]);
+    assert_eq!(code, Some(2), "{message}");
+    assert!(message.contains("another --data-dir"), "{message}");
+    let peer = third.up(&[third.music().to_str().unwrap()]);
+    let (code, _, message) = failure(&third, &["ledger", "load", dump]);
+    assert_eq!(code, Some(1), "{message}");
+    assert!(message.contains("a peer is running"), "{message}");
+    drop(peer);
+}
+
+#[test]
+fn a_log_that_is_served_verifies_and_loads_like_a_dump() {
+    // More than two bundles, so that files are fetched ahead.
+    const SONGS: u64 = 530;
+    let machine = machine_of(SONGS, 4);
+    let peer = machine.up(&["--serve-log", "127.0.0.1:0", machine.music().to_str().unwrap()]);
+    let url = peer.ready["serve_log"].as_str().unwrap();
+    let info = machine.json(&["ledger", "info"]);
+    let other = Machine::new();
+    let verified = other.json(&["ledger", "verify", url]);
+    assert_eq!((&verified["blocks"], &verified["root"]), (&SONGS.into(), &info["root"]));
+    let full = other.json(&["ledger", "verify", "--full", &format!("{url}/")]);
+    assert_eq!(full["state_digest"].as_str().unwrap().len(), 64);
+    assert_eq!(other.json(&["ledger", "load", url])["loaded"], SONGS);
+    assert_eq!(other.json(&["ledger", "verify"])["root"], info["root"]);
+    // The running peer makes dumps, and what it serves is what it writes.
+    machine.json(&["ledger", "dump", "dump"]);
+    for (path, bytes) in files(&machine.out().join("dump")) {
+        let name = path.to_str().unwrap();
+        if !["README.md", "DATA.md", "manifest.json"].contains(&name) && !name.ends_with(".proto") {
+            assert!(get(url, &format!("/{name}")).body == bytes, "{name}");
+        }
+    }
+    let manifest: Value = serde_json::from_slice(&get(url, "/manifest.json").body).unwrap();
+    let written: Value =
+        serde_json::from_slice(&fs::read(machine.out().join("dump/manifest.json")).unwrap()).unwrap();
+    for field in ["format", "version", "network", "genesis_sha256", "first", "size", "root", "head"] {
+        assert_eq!(manifest[field], written[field], "{field}");
+    }
+    let (code, _, message) = failure(&other, &["ledger", "verify", "http://127.0.0.1:1/"]);
+    assert_eq!(code, Some(1), "{message}");
+    let (code, _, message) = failure(&other, &["ledger", "verify", &format!("{url}/nothing")]);
+    assert_eq!(code, Some(3), "{message}");
+    assert!(message.contains("manifest.json"), "{message}");
+}
+
+#[test]
+fn without_a_checkpoint_there_is_nothing_to_prove() {
+    let machine = Machine::new();
+    tunes(&machine.music(), 0..1, 12);
+    machine.scan();
+    if machine.data().join("ledger/checkpoint").exists() {
+        return;
+    }
+    for args in [&["ledger", "dump", "dump"][..], &["ledger", "proof", "#0"]] {
+        let (code, _, message) = failure(&machine, args);
+        assert_eq!(code, Some(3), "{message}");
+        assert!(message.contains("checkpoint"), "{message}");
+    }
 }

@@ -143,8 +143,19 @@ pub enum Ledger {
         #[arg(required = true, value_name = "WHAT")]
         what: Vec<String>,
     },
-    /// Check every block, link, signature, stamp and seal
-    Verify,
+    /// Check every block, link, signature, stamp and seal: of the own ledger, or of a dump that somebody offers
+    Verify(Verify),
+    /// Write the ledger as static files that any web server can offer and anybody can check (C2SP tlog-tiles)
+    Dump(Dump),
+    /// Fill a new data directory with the ledger of a dump, checking all of it
+    Load {
+        /// Folder or address of the dump
+        #[arg(value_name = "DIR|URL")]
+        dump: PathBuf,
+        /// Insist on this network
+        #[arg(long, value_name = "ID")]
+        network: Option<String>,
+    },
     /// Print a proof that a song is in the ledger, for somebody who has no ledger
     Proof {
         /// Block index, song id or its beginning, or words
@@ -155,6 +166,31 @@ pub enum Ledger {
     VerifyProof(VerifyProof),
     /// Write the ledger as tables for DuckDB, pandas and other tools; only what is new is written
     Export(Export),
+}
+
+/// `antiphon ledger verify`.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// Folder or address of a dump [default: the own ledger]
+    #[arg(value_name = "DIR|URL")]
+    pub dump: Option<PathBuf>,
+    /// Check the rules of every block of a dump too, and print the digest of the state that they lead to
+    #[arg(long, requires = "dump")]
+    pub full: bool,
+    /// Insist on this network
+    #[arg(long, value_name = "ID", requires = "dump")]
+    pub network: Option<String>,
+}
+
+/// `antiphon ledger dump`.
+#[derive(Debug, Args)]
+pub struct Dump {
+    /// Folder of the dump; one that is there is continued
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// First block, a multiple of 256
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub from: u64,
 }
 
 /// `antiphon ledger verify-proof`.

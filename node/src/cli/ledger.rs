@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use antiphon_ledger::dump::Manifest;
 use serde_json::Value;
 
 use super::{
-    args::{Common, Export, Join, Ledger},
-    ask,
+    args::{Common, Dump, Export, Join, Ledger, Verify},
+    ask, dump,
     output::Output,
     proof, show,
 };
@@ -21,7 +22,12 @@ pub(super) async fn run(common: &Common, what: Ledger, output: &Output) -> anyho
     match what {
         Ledger::Info => plain(common, Request::LedgerInfo, output).await,
         Ledger::Show { what } => plain(common, Request::LedgerShow { what: what.join(" ") }, output).await,
-        Ledger::Verify => plain(common, Request::LedgerVerify, output).await,
+        Ledger::Verify(Verify { dump: None, .. }) => plain(common, Request::LedgerVerify, output).await,
+        Ledger::Verify(Verify { dump: Some(place), full, network }) => {
+            dump::verify(&place, full, network.as_deref(), output).await
+        }
+        Ledger::Dump(dump) => run_dump(common, dump, output).await,
+        Ledger::Load { dump: place, network } => dump::load(common, &place, network.as_deref(), output).await,
         Ledger::Export(export) => run_export(common, export, output).await,
         Ledger::Proof { what } => run_proof(common, what.join(" "), output).await,
         Ledger::VerifyProof(what) => proof::run(common, &what, output),
@@ -67,4 +73,19 @@ async fn run_proof(common: &Common, what: String, output: &Output) -> anyhow::Re
         Some(proof) if !output.json => output.raw(proof.as_bytes()),
         _ => output.value(&answer),
     }
+}
+
+async fn run_dump(common: &Common, what: Dump, output: &Output) -> anyhow::Result<()> {
+    let dir = pathhex::encode(&std::path::absolute(what.dir)?);
+    let answer = here(common, Request::LedgerDump { dir, from: what.from }, output).await?;
+    if output.json {
+        return output.value(&answer);
+    }
+    let manifest: Manifest = ops::read(answer["manifest"].clone())?;
+    output.line(answer["dir"].as_str().unwrap_or_default())?;
+    output.note(&format!(
+        "blocks {} to {} of network {}, root {}: {} files written",
+        manifest.first, manifest.size, manifest.network, manifest.root, answer["files_written"]
+    ));
+    Ok(())
 }

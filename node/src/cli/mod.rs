@@ -2,6 +2,7 @@
 
 pub mod args;
 mod doctor;
+mod dump;
 mod ledger;
 mod output;
 mod proof;

@@ -106,6 +106,10 @@ fn missing(why: &Missing) -> Response<Held> {
         }
         Missing::Beyond => "the log does not reach so far yet: see /checkpoint\n",
         Missing::Checkpoint => "the council has not cosigned a checkpoint yet\n",
+        Missing::Behind => {
+            let text = "the newest checkpoint is over blocks that are still on their way\n";
+            return sentence(StatusCode::SERVICE_UNAVAILABLE, text);
+        }
         Missing::Unreadable(error) => {
             tracing::error!(%error, "the log cannot be read");
             return sentence(StatusCode::INTERNAL_SERVER_ERROR, "the log cannot be read\n");
