@@ -13,6 +13,7 @@ mod levels;
 mod load;
 mod manifest;
 pub mod seals;
+mod served;
 mod source;
 mod verify;
 mod write;
@@ -26,6 +27,7 @@ pub use self::{
     digest::StateDigest,
     load::load,
     manifest::Manifest,
+    served::served,
     source::{DirSource, DumpSource},
     verify::{MakeCouncil, Report, VerifyOptions, verify},
     write::{Written, write},
