@@ -55,8 +55,6 @@ pub const CLOCK_AHEAD_MS: u64 = 10 * 60 * 1_000;
 pub const CONTROL_MESSAGE_BYTES: usize = 64 * 1024;
 /// A batch on a stream: its blocks, its seal, and the lengths around them.
 pub const BATCH_MESSAGE_BYTES: usize = BATCH_BYTES + SEAL_BYTES + 8 * BATCH_BLOCKS + 1024;
-/// A cosigned checkpoint: a line of about 160 B for each of 128 members and some witnesses.
-pub const CHECKPOINT_BYTES: usize = 32 * 1024;
 /// Blocks in an entry bundle and hashes in a tile, by C2SP tlog-tiles.
 pub const TILE_WIDTH: u32 = 256;
 /// Levels of tiles, by C2SP tlog-tiles: 0 to 63.
