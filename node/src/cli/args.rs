@@ -211,7 +211,7 @@ pub struct VerifyProof {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = true)]
 pub struct Export {
-    /// Folder for Parquet files: blocks, songs, variants, splits, epochs, balances
+    /// Folder for Parquet files: blocks, songs, variants, splits, council, epochs, balances
     #[arg(long, value_name = "DIR")]
     pub parquet: Option<PathBuf>,
     /// Folder for JSON lines, a block a line; one file when the name ends in .jsonl, .ndjson or .json

@@ -3,7 +3,7 @@
 use antiphon_ledger::tree;
 use antiphon_proto::{
     BlockHash, Container,
-    wire::{Block, Song, TermsKind, Variant, block::Body},
+    wire::{Block, Council, CouncilVote, Song, TermsKind, Variant, block::Body, council_act::Change},
 };
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
@@ -27,6 +27,7 @@ pub fn block(block: &Block, bytes: &[u8]) -> Value {
     match &block.body {
         Some(Body::Song(body)) => value["song"] = song(body),
         Some(Body::Variant(body)) => value["variant"] = variant(body),
+        Some(Body::Council(body)) => value["council"] = council(body),
         None => {}
     }
     value
@@ -67,6 +68,22 @@ fn variant(variant: &Variant) -> Value {
         "stamp": variant.stamp,
         "signature": HEXLOWER.encode(&variant.signature),
     })
+}
+
+fn council(council: &Council) -> Value {
+    let act = council.act.as_ref().map(|act| {
+        let member = act.change.as_ref().map(|Change::Member(member)| {
+            json!({ "add": HEXLOWER.encode(&member.add), "remove": HEXLOWER.encode(&member.remove) })
+        });
+        json!({
+            "id": act.id().to_string(),
+            "expires_height": act.expires_height,
+            "nonce": HEXLOWER.encode(&act.nonce),
+            "member": member,
+        })
+    });
+    let vote = |vote: &CouncilVote| json!({ "member": HEXLOWER.encode(&vote.member), "signature": HEXLOWER.encode(&vote.signature) });
+    json!({ "act": act, "votes": council.votes.iter().map(vote).collect::<Vec<_>>() })
 }
 
 /// Name of a container byte; the number itself for one that this version does not know.
