@@ -3,7 +3,7 @@
 use antiphon_ledger::tree;
 use antiphon_proto::{
     BlockHash, Container,
-    wire::{Block, Council, CouncilVote, Song, TermsKind, Variant, block::Body, council_act::Change},
+    wire::{Block, Council, Song, TermsKind, Variant, block::Body},
 };
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
@@ -71,19 +71,18 @@ fn variant(variant: &Variant) -> Value {
 }
 
 fn council(council: &Council) -> Value {
-    let act = council.act.as_ref().map(|act| {
-        let member = act.change.as_ref().map(|Change::Member(member)| {
-            json!({ "add": HEXLOWER.encode(&member.add), "remove": HEXLOWER.encode(&member.remove) })
-        });
-        json!({
-            "id": act.id().to_string(),
-            "expires_height": act.expires_height,
-            "nonce": HEXLOWER.encode(&act.nonce),
-            "member": member,
-        })
-    });
-    let vote = |vote: &CouncilVote| json!({ "member": HEXLOWER.encode(&vote.member), "signature": HEXLOWER.encode(&vote.signature) });
-    json!({ "act": act, "votes": council.votes.iter().map(vote).collect::<Vec<_>>() })
+    let act = council.act.as_ref();
+    let change = act.and_then(|act| act.member_change().ok()).unwrap_or_default();
+    json!({
+        "act": act.map(|act| act.id().to_string()),
+        "expires_height": act.map(|act| act.expires_height),
+        "nonce": act.map(|act| HEXLOWER.encode(&act.nonce)),
+        "add": change.0.map(|key| key.to_string()),
+        "remove": change.1.map(|key| key.to_string()),
+        "votes": council.votes.iter().map(|vote| json!({
+            "member": HEXLOWER.encode(&vote.member), "signature": HEXLOWER.encode(&vote.signature),
+        })).collect::<Vec<_>>(),
+    })
 }
 
 /// Name of a container byte; the number itself for one that this version does not know.
