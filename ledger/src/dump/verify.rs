@@ -130,12 +130,39 @@ fn cosigned(head: &Head, council: &mut dyn Council, size: u64) -> Result<Option<
 struct Seen {
     leaf: Hash,
     hash: BlockHash,
-    block: Result<Block, Invalid>,
+    frame: Result<Frame, Invalid>,
+}
+
+/// What the chain is about in a block.
+struct Frame {
+    index: u64,
+    prev: [u8; 32],
+    height: u64,
+    time_ms: u64,
+    song: bool,
+    /// The block itself, when somebody will look at it: most are dropped by the thread that has read them.
+    block: Option<Block>,
 }
 
 impl Seen {
-    fn of(bytes: &[u8]) -> Self {
-        Self { leaf: leaf_hash(bytes), hash: BlockHash::of(bytes), block: Block::parse(bytes) }
+    fn of(bytes: &[u8], keep: bool) -> Self {
+        Self { leaf: leaf_hash(bytes), hash: BlockHash::of(bytes), frame: Frame::of(bytes, keep) }
+    }
+}
+
+impl Frame {
+    fn of(bytes: &[u8], keep: bool) -> Result<Self, Invalid> {
+        let block = Block::parse(bytes)?;
+        let song = matches!(block.body, Some(block::Body::Song(_)));
+        let usual = song || matches!(block.body, Some(block::Body::Variant(_)));
+        Ok(Self {
+            index: block.index,
+            prev: block.prev_hash()?.0,
+            height: block.height,
+            time_ms: block.time_ms,
+            song,
+            block: (keep || !usual).then_some(block),
+        })
     }
 }
 
@@ -218,7 +245,8 @@ impl<'a> Pass<'a> {
         let stored = read_tile(self.source, &leaves, first)?;
         let seals = read_seals(self.source, tile)?;
         let (entries, rest) = entries_up_to(&bytes, tile.width);
-        let seen = in_parallel(&entries, |entry| Seen::of(entry));
+        let keep = self.replay.is_some();
+        let seen = in_parallel(&entries, |entry| Seen::of(entry, keep));
         for ((seen, stored_leaf), index) in seen.iter().zip(&stored).zip(first..) {
             if seen.leaf != *stored_leaf {
                 let (file, what) = if self.tile_is_right(&stored)? {
@@ -260,7 +288,7 @@ impl<'a> Pass<'a> {
     /// Holds a block against the one before it and its batch.
     fn block(&mut self, file: &str, index: u64, entry: &[u8], seen: Seen) -> Result<(), DumpError> {
         let bad = |what: String| DumpError::bad(file, index, what);
-        let block = seen.block.map_err(|invalid| bad(invalid.to_string()))?;
+        let block = seen.frame.map_err(|invalid| bad(invalid.to_string()))?;
         if block.index != index {
             return Err(bad(format!("the block says that it is block {}", block.index)));
         }
@@ -282,17 +310,15 @@ impl<'a> Pass<'a> {
         }
         self.link = Some(Link { hash: seen.hash, height: block.height, time_ms: block.time_ms });
         self.frontier.append_leaf(seen.leaf);
-        self.council.see(&block);
+        if let Some(block) = &block.block {
+            self.council.see(block);
+        }
         self.report.bytes = self.report.bytes.saturating_add(entry.len() as u64);
-        let kind = if matches!(block.body, Some(block::Body::Song(_))) {
-            &mut self.report.songs
-        } else {
-            &mut self.report.variants
-        };
+        let kind = if block.song { &mut self.report.songs } else { &mut self.report.variants };
         *kind = kind.saturating_add(1);
         self.open.count += 1;
         if self.replay.is_some() {
-            self.open.blocks.push((entry.to_vec(), block));
+            self.open.blocks.extend(block.block.map(|block| (entry.to_vec(), block)));
         }
         Ok(())
     }
