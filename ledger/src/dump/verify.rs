@@ -14,8 +14,8 @@ use antiphon_proto::{
 use super::{
     Council, DumpError, DumpSource, GenesisCouncil, Head, SealedAt, StateDigest,
     levels::{Levels, read_tile},
-    load::read_seals,
-    need, seals_path,
+    load::{read_bundle, read_seals},
+    seals_path,
 };
 use crate::{
     append::{SealedBatch, in_parallel},
@@ -23,7 +23,7 @@ use crate::{
     ledger::Ledger,
     log::{
         proof::Hash,
-        tile::{BUNDLE_BYTES, TILE_WIDTH, Tile, entries_up_to, fold},
+        tile::{TILE_WIDTH, Tile, entries_up_to, fold},
     },
     progress::{Progress, Stage},
     state::ApplyError,
@@ -240,7 +240,7 @@ impl<'a> Pass<'a> {
     fn bundle(&mut self, tile: &Tile) -> Result<(), DumpError> {
         let first = tile.index.saturating_mul(TILE_WIDTH);
         let file = tile.path();
-        let bytes = need(self.source, &file, BUNDLE_BYTES, first)?;
+        let bytes = read_bundle(self.source, tile)?;
         let leaves = Tile::hashes(0, tile.index, tile.width);
         let stored = read_tile(self.source, &leaves, first)?;
         let seals = read_seals(self.source, tile)?;
