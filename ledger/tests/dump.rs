@@ -12,7 +12,7 @@ use std::{
 
 use antiphon_ledger::{
     Ledger, Progress,
-    dump::{self, DirSource, DumpError, Report, VerifyOptions, Written},
+    dump::{self, DirSource, DumpError, DumpSource, Report, VerifyOptions, Written},
 };
 use antiphon_proto::{RootHash, note, note::Checkpoint};
 use common::{
@@ -338,6 +338,41 @@ fn what_is_missing_is_named() {
     fs::remove_file(out.path().join("tile/entries/000")).unwrap();
     write(&ledger, out.path());
     verify(out.path()).unwrap();
+}
+
+/// A dump that is continued while somebody verifies it as it was.
+struct Moving {
+    dir: DirSource,
+    ledger: Ledger,
+    read: u32,
+}
+
+impl DumpSource for Moving {
+    fn read(&mut self, path: &str, limit: usize) -> std::io::Result<Option<Vec<u8>>> {
+        self.read += 1;
+        if self.read == 5 {
+            extend_to(&self.ledger, 1_100);
+            write(&self.ledger, self.dir.path());
+        }
+        self.dir.read(path, limit)
+    }
+}
+
+#[test]
+fn a_dump_may_be_continued_while_it_is_read() {
+    let (_dir, ledger) = ledger(700);
+    let (out, scratch) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    write(&ledger, out.path());
+    let mut moving = Moving { dir: DirSource::new(out.path()), ledger, read: 0 };
+    let report = dump::verify(&mut moving, &VerifyOptions::default(), &mut silent).unwrap();
+    assert_eq!((report.size, report.songs), (700, 700));
+    assert!(!out.path().join("tile/entries/002.p").exists());
+    let (_dir, ledger) = self::ledger(300);
+    let again = tempfile::tempdir().unwrap();
+    write(&ledger, again.path());
+    let mut moving = Moving { dir: DirSource::new(again.path()), ledger, read: 0 };
+    let follower = open(scratch.path());
+    assert_eq!(dump::load(&mut moving, &follower, &[member().public()], &mut silent).unwrap(), 300);
 }
 
 fn load(dir: &Path, ledger: &Ledger) -> Result<u64, DumpError> {

@@ -1,6 +1,6 @@
 //! The tiles of a dump above the leaves, held bottom up against what the blocks give.
 
-use super::{DumpError, DumpSource, need};
+use super::{DumpError, DumpSource, need_tile};
 use crate::{
     log::{
         proof::Hash,
@@ -19,7 +19,10 @@ pub(super) fn read_tile(
     index: u64,
 ) -> Result<Vec<Hash>, DumpError> {
     let file = tile.path();
-    let bytes = need(source, &file, TILE_BYTES, index)?;
+    let (mut bytes, wider) = need_tile(source, &file, TILE_BYTES, index)?;
+    if wider {
+        bytes.truncate(usize::from(tile.width) * 32);
+    }
     match parse_hashes(&bytes) {
         Some(hashes) if hashes.len() == usize::from(tile.width) => Ok(hashes),
         _ => Err(DumpError::bad(

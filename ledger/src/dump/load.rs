@@ -5,11 +5,11 @@ use antiphon_proto::{
     note::{self, CosignedCheckpoint},
 };
 
-use super::{CHECKPOINT, DumpError, DumpSource, Head, MANIFEST, need, seals, seals_path};
+use super::{CHECKPOINT, DumpError, DumpSource, Head, MANIFEST, need_tile, seals, seals_path};
 use crate::{
     append::SealedBatch,
     ledger::Ledger,
-    log::tile::{BUNDLE_BYTES, TILE_WIDTH, Tile, parse_entries},
+    log::tile::{BUNDLE_BYTES, TILE_WIDTH, Tile, entries_up_to, parse_entries},
     progress::{Progress, Stage},
 };
 
@@ -40,7 +40,7 @@ pub fn load(
     for tile in Tile::of_entries(size, start / TILE_WIDTH) {
         let file = tile.path();
         let first = tile.index.saturating_mul(TILE_WIDTH);
-        let bundle = need(source, &file, BUNDLE_BYTES, first)?;
+        let bundle = read_bundle(source, &tile)?;
         let entries = parse_entries(&bundle, tile.width)
             .ok_or_else(|| DumpError::bad(&file, first, format!("it does not hold {} blocks", tile.width)))?;
         let mut seals =
@@ -68,10 +68,25 @@ pub fn load(
     Ok(ledger.size().saturating_sub(start))
 }
 
+/// The bytes of a bundle.
+pub(super) fn read_bundle(source: &mut dyn DumpSource, tile: &Tile) -> Result<Vec<u8>, DumpError> {
+    let first = tile.index.saturating_mul(TILE_WIDTH);
+    let (mut bytes, wider) = need_tile(source, &tile.path(), BUNDLE_BYTES, first)?;
+    if wider {
+        let behind = entries_up_to(&bytes, tile.width).1.len();
+        bytes.truncate(bytes.len() - behind);
+    }
+    Ok(bytes)
+}
+
 /// The seals of a bundle.
 pub(super) fn read_seals(source: &mut dyn DumpSource, tile: &Tile) -> Result<Vec<seals::Seal>, DumpError> {
     let file = seals_path(tile.index, tile.width);
     let first = tile.index.saturating_mul(TILE_WIDTH);
-    let bytes = need(source, &file, seals::SEALS_BYTES, first)?;
-    seals::parse(&bytes, tile.index, tile.width).map_err(|error| DumpError::bad(file, first, error.0))
+    let (bytes, wider) = need_tile(source, &file, seals::SEALS_BYTES, first)?;
+    let width = if wider { 256 } else { tile.width };
+    let seals =
+        seals::parse(&bytes, tile.index, width).map_err(|error| DumpError::bad(file, first, error.0))?;
+    let last = first.saturating_add(tile.width.into());
+    Ok(seals.into_iter().filter(|(end, _)| *end <= last).collect())
 }

@@ -184,6 +184,25 @@ fn need(source: &mut dyn DumpSource, file: &str, limit: usize, index: u64) -> Re
     }
 }
 
+/// A file that must be there, and whether it is the full one in place of a partial one: when a dump is continued while
+/// it is read, the full file of a tile may have taken the partial one's place, as tlog-tiles allows.
+fn need_tile(
+    source: &mut dyn DumpSource,
+    file: &str,
+    limit: usize,
+    index: u64,
+) -> Result<(Vec<u8>, bool), DumpError> {
+    match (need(source, file, limit, index), file.rsplit_once(".p/")) {
+        (Err(missing @ DumpError::Missing { .. }), Some((full, _))) => match need(source, full, limit, index)
+        {
+            Ok(bytes) => Ok((bytes, true)),
+            Err(DumpError::Missing { .. }) => Err(missing),
+            Err(error) => Err(error),
+        },
+        (bytes, _) => Ok((bytes?, false)),
+    }
+}
+
 /// Manifest, genesis document and checkpoint of a dump, which agree with one another.
 struct Head {
     manifest: Manifest,

@@ -14,8 +14,8 @@ use antiphon_proto::{
 use super::{
     Council, DumpError, DumpSource, GenesisCouncil, Head, SealedAt, StateDigest,
     levels::{Levels, read_tile},
-    load::read_seals,
-    need, seals_path,
+    load::{read_bundle, read_seals},
+    seals_path,
 };
 use crate::{
     append::{SealedBatch, in_parallel},
@@ -23,7 +23,7 @@ use crate::{
     ledger::Ledger,
     log::{
         proof::Hash,
-        tile::{BUNDLE_BYTES, TILE_WIDTH, Tile, entries_up_to, fold},
+        tile::{TILE_WIDTH, Tile, entries_up_to, fold},
     },
     progress::{Progress, Stage},
     state::ApplyError,
@@ -128,12 +128,39 @@ fn cosigned(head: &Head, council: &mut dyn Council, size: u64) -> Result<Option<
 struct Seen {
     leaf: Hash,
     hash: BlockHash,
-    block: Result<Block, Invalid>,
+    frame: Result<Frame, Invalid>,
+}
+
+/// What the chain is about in a block.
+struct Frame {
+    index: u64,
+    prev: [u8; 32],
+    height: u64,
+    time_ms: u64,
+    song: bool,
+    /// The block itself, when somebody will look at it: most are dropped by the thread that has read them.
+    block: Option<Block>,
 }
 
 impl Seen {
-    fn of(bytes: &[u8]) -> Self {
-        Self { leaf: leaf_hash(bytes), hash: BlockHash::of(bytes), block: Block::parse(bytes) }
+    fn of(bytes: &[u8], keep: bool) -> Self {
+        Self { leaf: leaf_hash(bytes), hash: BlockHash::of(bytes), frame: Frame::of(bytes, keep) }
+    }
+}
+
+impl Frame {
+    fn of(bytes: &[u8], keep: bool) -> Result<Self, Invalid> {
+        let block = Block::parse(bytes)?;
+        let song = matches!(block.body, Some(block::Body::Song(_)));
+        let usual = song || matches!(block.body, Some(block::Body::Variant(_)));
+        Ok(Self {
+            index: block.index,
+            prev: block.prev_hash()?.0,
+            height: block.height,
+            time_ms: block.time_ms,
+            song,
+            block: (keep || !usual).then_some(block),
+        })
     }
 }
 
@@ -211,12 +238,13 @@ impl<'a> Pass<'a> {
     fn bundle(&mut self, tile: &Tile) -> Result<(), DumpError> {
         let first = tile.index.saturating_mul(TILE_WIDTH);
         let file = tile.path();
-        let bytes = need(self.source, &file, BUNDLE_BYTES, first)?;
+        let bytes = read_bundle(self.source, tile)?;
         let leaves = Tile::hashes(0, tile.index, tile.width);
         let stored = read_tile(self.source, &leaves, first)?;
         let seals = read_seals(self.source, tile)?;
         let (entries, rest) = entries_up_to(&bytes, tile.width);
-        let seen = in_parallel(&entries, |entry| Seen::of(entry));
+        let keep = self.replay.is_some();
+        let seen = in_parallel(&entries, |entry| Seen::of(entry, keep));
         for ((seen, stored_leaf), index) in seen.iter().zip(&stored).zip(first..) {
             if seen.leaf != *stored_leaf {
                 let (file, what) = if self.tile_is_right(&stored)? {
@@ -258,7 +286,7 @@ impl<'a> Pass<'a> {
     /// Holds a block against the one before it and its batch.
     fn block(&mut self, file: &str, index: u64, entry: &[u8], seen: Seen) -> Result<(), DumpError> {
         let bad = |what: String| DumpError::bad(file, index, what);
-        let block = seen.block.map_err(|invalid| bad(invalid.to_string()))?;
+        let block = seen.frame.map_err(|invalid| bad(invalid.to_string()))?;
         if block.index != index {
             return Err(bad(format!("the block says that it is block {}", block.index)));
         }
@@ -280,17 +308,15 @@ impl<'a> Pass<'a> {
         }
         self.link = Some(Link { hash: seen.hash, height: block.height, time_ms: block.time_ms });
         self.frontier.append_leaf(seen.leaf);
-        self.council.see(&block);
+        if let Some(block) = &block.block {
+            self.council.see(block);
+        }
         self.report.bytes = self.report.bytes.saturating_add(entry.len() as u64);
-        let kind = if matches!(block.body, Some(block::Body::Song(_))) {
-            &mut self.report.songs
-        } else {
-            &mut self.report.variants
-        };
+        let kind = if block.song { &mut self.report.songs } else { &mut self.report.variants };
         *kind = kind.saturating_add(1);
         self.open.count += 1;
         if self.replay.is_some() {
-            self.open.blocks.push((entry.to_vec(), block));
+            self.open.blocks.extend(block.block.map(|block| (entry.to_vec(), block)));
         }
         Ok(())
     }
