@@ -1,9 +1,6 @@
 //! Filling a ledger from a dump: through the same door as every batch.
 
-use antiphon_proto::{
-    PublicKey,
-    note::{self, CosignedCheckpoint},
-};
+use antiphon_proto::note::{self, CosignedCheckpoint};
 
 use super::{CHECKPOINT, DumpError, DumpSource, Head, MANIFEST, need_tile, seals, seals_path};
 use crate::{
@@ -14,24 +11,27 @@ use crate::{
 };
 
 /// Appends every batch of a dump that the ledger lacks, each held against every rule and its seal and made durable,
-/// then keeps the dump's checkpoint, of which a quorum of `members` must be. Ended early, it goes on where it was.
-/// Returns the number of blocks appended.
+/// then keeps the dump's checkpoint, of which a quorum must be of the council that the blocks lead to. Ended early, it
+/// goes on where it was. Returns the number of blocks appended.
 ///
 /// # Errors
 /// [`DumpError`]; what was appended before it stays.
 pub fn load(
     source: &mut dyn DumpSource,
     ledger: &Ledger,
-    members: &[PublicKey],
     progress: &mut dyn FnMut(Progress),
 ) -> Result<u64, DumpError> {
     let head = Head::read(source)?;
     if head.network != ledger.network() {
         return Err(DumpError::OtherNetwork { expected: ledger.network(), found: head.network });
     }
-    let checkpoint = CosignedCheckpoint::open(&head.note, &note::origin(&head.network), members)?;
-    checkpoint.check(members)?;
-    let (start, size) = (ledger.size(), checkpoint.checkpoint.size);
+    // Who had to cosign it is only known behind the blocks; until then it just says how far the dump goes. What is
+    // appended does not lean on it: every batch has its own seal.
+    let checkpoint = CosignedCheckpoint::open(&head.note, &note::origin(&head.network), &[])?.checkpoint;
+    let (start, size) = (ledger.size(), checkpoint.size);
+    if start > size {
+        return Ok(0);
+    }
     if head.manifest.first > start {
         let what = format!("the ledger ends at block {start}, before the dump begins");
         return Err(DumpError::bad(MANIFEST, start, what));
@@ -64,7 +64,7 @@ pub fn load(
     if !blocks.is_empty() {
         return Err(DumpError::bad(CHECKPOINT, ledger.size(), "no seal covers the last blocks"));
     }
-    ledger.put_checkpoint(&head.note, members)?;
+    ledger.put_checkpoint(&head.note, ledger.roster().last())?;
     Ok(ledger.size().saturating_sub(start))
 }
 
