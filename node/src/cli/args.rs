@@ -285,7 +285,7 @@ pub struct VerifyProof {
     /// The proof; - for standard input
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// Genesis document of the network, as dumps have it [default: that of the own ledger]
+    /// Trust the first council, which this genesis document names [default: the councils that the own ledger knows]
     #[arg(long, value_name = "FILE")]
     pub genesis: Option<PathBuf>,
     /// Insist on this network

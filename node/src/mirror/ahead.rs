@@ -7,12 +7,16 @@ use std::{
     thread,
 };
 
-use antiphon_ledger::log::tile::{Kind, TILE_WIDTH};
+use antiphon_ledger::log::tile::{Kind, TILE_WIDTH, Tile};
 
-use super::{Fetcher, narrow::Wide};
+use super::Fetcher;
 
 /// Files of a kind that are fetched ahead, each in a thread of its own: 8 bundles of songs are 7 MB.
 pub(super) const FILES: usize = 8;
+
+/// Where files of seals are, beside the tiles; their names are made in the same way.
+const SEALS: &str = "seals/";
+const ENTRIES: &str = "tile/entries/";
 
 /// What is on its way.
 pub(super) struct Ahead {
@@ -71,15 +75,20 @@ impl Ahead {
 
 /// Paths of the files that follow one in a log of `size` blocks: bundles, tiles of leaf hashes, and seals.
 fn following(path: &str, size: u64) -> Vec<String> {
-    let wide = Wide::parse(path);
-    let Some(wide) = wide.filter(|wide| matches!(wide.tile.kind, Kind::Entries | Kind::Hashes { level: 0 }))
+    let (seals, tile) = match path.strip_prefix(SEALS) {
+        Some(rest) => (true, Tile::parse(&format!("{ENTRIES}{rest}"))),
+        None => (false, Tile::parse(path)),
+    };
+    let Some(tile) = tile.filter(|tile| matches!(tile.kind, Kind::Entries | Kind::Hashes { level: 0 }))
     else {
         return Vec::new();
     };
     let next = (1..=FILES as u64).filter_map(|more| {
-        let index = wide.tile.index.checked_add(more)?;
+        let index = tile.index.checked_add(more)?;
         let left = size.checked_sub(index.checked_mul(TILE_WIDTH)?).filter(|left| *left > 0)?;
-        Some(wide.at(index, u16::try_from(left.min(TILE_WIDTH)).ok()?).path())
+        let width = u16::try_from(left.min(TILE_WIDTH)).ok()?;
+        let path = Tile { index, width, ..tile }.path();
+        Some(if seals { path.replacen(ENTRIES, SEALS, 1) } else { path })
     });
     next.collect()
 }

@@ -4,7 +4,6 @@
 //! The files that come next are fetched ahead, since a distant server costs a round trip for each.
 
 mod ahead;
-mod narrow;
 
 use std::{io, sync::Arc, thread, time::Duration};
 
@@ -16,7 +15,7 @@ use ureq::{
     tls::{RootCerts, TlsConfig},
 };
 
-use self::{ahead::Ahead, narrow::Wide};
+use self::ahead::Ahead;
 use crate::failure::{Failure, Kind};
 
 /// A redirect to the real place, and one to TLS.
@@ -93,20 +92,8 @@ impl DumpSource for Mirror {
         match path {
             CHECKPOINT => Ok(Some(self.checkpoint.clone())),
             MANIFEST => Ok(Some(self.manifest.clone())),
-            _ => match self.ahead.read(&self.fetcher, path, limit)? {
-                None => self.narrowed(path, limit),
-                found => Ok(found),
-            },
+            _ => self.ahead.read(&self.fetcher, path, limit),
         }
-    }
-}
-
-impl Mirror {
-    /// A partial file that is not there any more, from the full one.
-    fn narrowed(&self, path: &str, limit: usize) -> io::Result<Option<Vec<u8>>> {
-        let Some(wide) = Wide::parse(path) else { return Ok(None) };
-        let Some(full) = wide.full() else { return Ok(None) };
-        Ok(self.fetcher.get(&full, limit)?.and_then(|full| wide.cut(&full)))
     }
 }
 
