@@ -13,6 +13,7 @@ mod levels;
 mod load;
 mod manifest;
 pub mod seals;
+mod seen;
 mod source;
 mod verify;
 mod write;
