@@ -13,6 +13,7 @@ mod levels;
 mod load;
 mod manifest;
 pub mod seals;
+mod seen;
 mod served;
 mod source;
 mod verify;
