@@ -69,7 +69,7 @@ fn ledger(dir: &Path, blocks: u64, members: &[SecretKey]) -> Ledger {
         let songs = (ledger.size()..ledger.size() + BATCH).map(|n| song(n, &genesis, &members[0]));
         let registrations: Vec<_> = songs.map(Registration::of_song).collect();
         let proposal = ledger.propose(NOW, &registrations).unwrap();
-        let seal = sealer.seal(proposal.size, proposal.root);
+        let seal = sealer.seal(&proposal);
         ledger.append(&SealedBatch { first: proposal.first, blocks: proposal.blocks, seal }).unwrap();
     }
     let origin = note::origin(&ledger.network());

@@ -42,8 +42,7 @@ impl Town {
 
     /// Starts a member, which joins through whoever is running.
     fn start(&mut self, number: usize, more: &[&str]) {
-        let addresses: Vec<String> =
-            self.running.iter().flatten().map(|peer| peer.address("quic")).collect();
+        let addresses: Vec<String> = self.running.iter().flatten().map(|peer| peer.address("quic")).collect();
         let machine = &self.machines[number];
         let (genesis, key, music) = (self.genesis.clone(), machine.path("council.key"), machine.music());
         let mut args = vec![music.to_str().unwrap(), "--genesis", genesis.to_str().unwrap()];
@@ -118,7 +117,8 @@ fn members_are_killed_and_come_back() {
         town.new_tune(number);
     }
     town.wait_size(4);
-    let status = town.wait_council(0, "one is missing", |status| status["missing"].as_array().unwrap().len() == 1);
+    let status =
+        town.wait_council(0, "one is missing", |status| status["missing"].as_array().unwrap().len() == 1);
     assert_eq!(status["missing"][0], town.keys[3].as_str());
     assert_eq!(status["quorum_is_there"], true);
     // It comes back, catches up and votes.
@@ -146,9 +146,7 @@ fn members_are_killed_and_come_back() {
     tune(&music.join("late.wav"), 99, 24);
     let mut scan = town.machines[2].command();
     let mut scan = scan.args(["scan", music.to_str().unwrap()]).spawn().unwrap();
-    wait_for("the registration to wait", || {
-        (town.council(2)["pending"].as_u64() > Some(0)).then_some(())
-    });
+    wait_for("the registration to wait", || (town.council(2)["pending"].as_u64() > Some(0)).then_some(()));
     assert_eq!((town.size(2), town.size(3)), (4, 4));
     town.start(0, &[]);
     town.wait_size(5);
