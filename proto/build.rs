@@ -3,7 +3,11 @@
 use std::error::Error;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    const FILES: [&str; 2] = ["schema/antiphon/v1/ledger.proto", "schema/antiphon/v1/wire.proto"];
+    const FILES: [&str; 3] = [
+        "schema/antiphon/v1/ledger.proto",
+        "schema/antiphon/v1/wire.proto",
+        "schema/antiphon/v1/council.proto",
+    ];
     println!("cargo:rerun-if-changed=schema");
     let descriptors = protox::compile(FILES, ["schema"])?;
     prost_build::Config::new()

@@ -11,10 +11,15 @@ mod append;
 #[doc(hidden)]
 pub mod bench;
 mod codec;
+pub mod council;
+pub mod dump;
 pub mod error;
 mod ledger;
+pub mod log;
 mod progress;
+mod proofs;
 pub mod refusal;
+pub mod roster;
 pub mod rule;
 pub mod seal;
 pub mod sequencer;
@@ -26,8 +31,10 @@ mod verify;
 pub use append::{Proposal, SealedBatch, Verdict};
 pub use error::{AppendError, Damage, Fault, OpenError, ReadError, VerifyError};
 pub use ledger::{IdPrefix, IdPrefixError, Info, Ledger, OnProgress, Options, VARIANTS_PAGE};
+pub use log::CheckpointError;
 pub use progress::{Progress, Stage};
 pub use refusal::Refusal;
+pub use roster::Roster;
 pub use rule::{Closest, NearDuplicates, NoRule, RuleError, Similar};
 pub use state::{ContentEntry, Receipt};
 #[doc(hidden)]

@@ -7,8 +7,12 @@ pub enum Stage {
     Index,
     /// The near-duplicate rule is fed; counted in blocks.
     Rule,
-    /// The ledger is verified; counted in blocks.
+    /// The ledger or a dump is verified; counted in blocks.
     Verify,
+    /// A dump is written; counted in blocks.
+    Dump,
+    /// A dump is appended to a ledger; counted in blocks.
+    Load,
 }
 
 /// How far it is. `done` reaches about `total`.

@@ -20,7 +20,9 @@ pub fn leaf_hash(block: &[u8]) -> [u8; 32] {
     hasher.finalize().into()
 }
 
-fn node_hash(left: &[u8; 32], right: &[u8; 32]) -> [u8; 32] {
+/// Hash of an inner node: SHA-256(0x01 || left || right).
+#[must_use]
+pub fn node_hash(left: &[u8; 32], right: &[u8; 32]) -> [u8; 32] {
     let mut hasher = Sha256::new();
     hasher.update([NODE]);
     hasher.update(left);

@@ -74,6 +74,9 @@ pub struct Network {
 pub struct Http {
     /// Where `/healthz` and `/metrics` are served. Anybody who reaches this address can read them.
     pub addr: Option<SocketAddr>,
+    /// Where the ledger is served as static files in the layout of C2SP tlog-tiles, for explorers and mirrors. Unset:
+    /// nowhere. What is served is public; put a reverse proxy before it for TLS.
+    pub serve_log: Option<SocketAddr>,
 }
 
 impl Config {
@@ -146,6 +149,7 @@ mod tests {
                 ("ANTIPHON__LIBRARY__WORKERS", "1"),
                 ("ANTIPHON__NETWORK__PEER_VPS", "[\"/ip4/192.0.2.1/tcp/1\"]"),
                 ("ANTIPHON__NETWORK__ID", "abc"),
+                ("ANTIPHON__HTTP__SERVE_LOG", "[::1]:90"),
                 ("HOME", "/nowhere"),
             ],
         )
@@ -154,6 +158,10 @@ mod tests {
         assert_eq!((config.library.workers, config.library.watch), (1, true));
         assert_eq!(config.network.peer_vps, ["/ip4/192.0.2.1/tcp/1"]);
         assert_eq!(config.network.id.as_deref(), Some("abc"));
+        assert_eq!(
+            (config.http.addr, config.http.serve_log),
+            ("127.0.0.1:80".parse().ok(), "[::1]:90".parse().ok())
+        );
     }
 
     #[test]

@@ -4,10 +4,14 @@
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod export;
 pub mod failure;
 pub mod http;
+pub mod ledger_ops;
 pub mod library;
+pub mod mirror;
 pub mod ops;
 pub mod peer;
 pub mod rule;
+pub mod serve_log;
 pub mod system;

@@ -12,6 +12,13 @@ pub const BATCH_BLOCKS: usize = 340;
 pub const BATCH_BYTES: usize = 1024 * 1024;
 /// Proof that comes with a batch: 1,392 B were measured for a certificate of 30 members.
 pub const SEAL_BYTES: usize = 16 * 1024;
+/// A checkpoint with its signatures: 128 cosignatures of 135 B, some signatures of the log of 172 B each, and room for
+/// outside witnesses.
+pub const CHECKPOINT_BYTES: usize = 32 * 1024;
+/// Lines of outside witnesses that are passed on with a checkpoint: nobody here can tell good ones from noise.
+pub const WITNESS_LINES: usize = 16;
+/// A proof that one block is in the log: the largest block in base64, 64 hashes of 45 B, a checkpoint.
+pub const LOG_PROOF_BYTES: usize = 128 * 1024;
 /// A genesis document: 128 members need 4.4 KB.
 pub const GENESIS_BYTES: usize = 16 * 1024;
 /// Members of a council. Agreement among more than this is slower than a height's pace.
@@ -48,8 +55,6 @@ pub const CLOCK_AHEAD_MS: u64 = 10 * 60 * 1_000;
 pub const CONTROL_MESSAGE_BYTES: usize = 64 * 1024;
 /// A batch on a stream: its blocks, its seal, and the lengths around them.
 pub const BATCH_MESSAGE_BYTES: usize = BATCH_BYTES + SEAL_BYTES + 8 * BATCH_BLOCKS + 1024;
-/// A cosigned checkpoint: a line of about 160 B for each of 128 members and some witnesses.
-pub const CHECKPOINT_BYTES: usize = 32 * 1024;
 /// Blocks in an entry bundle and hashes in a tile, by C2SP tlog-tiles.
 pub const TILE_WIDTH: u32 = 256;
 /// Levels of tiles, by C2SP tlog-tiles: 0 to 63.

@@ -11,7 +11,7 @@ use antiphon_proto::{
     ContentHash, RootHash,
     announcement::{Announcement, Event, Flags},
     canonical,
-    note::{Checkpoint, origin, verifier_key},
+    note::{Checkpoint, CosignedCheckpoint, cosigner_key, origin, verifier_key},
     wire::{self, block},
 };
 use data_encoding::HEXLOWER;
@@ -74,6 +74,11 @@ fn checkpoint() {
     let checkpoint = Checkpoint { origin: origin(&common::network()), size: 513, root: RootHash([0xee; 32]) };
     golden("checkpoint", checkpoint.sign(&common::secret()).as_bytes());
     golden("verifier_key", verifier_key(&checkpoint.origin, &common::secret().public()).as_bytes());
+    let mut cosigned = CosignedCheckpoint::new(checkpoint.clone());
+    cosigned.log_signatures = vec![(common::secret().public(), checkpoint.log_signature(&common::secret()))];
+    cosigned.cosignatures = vec![checkpoint.cosign(&common::secret(), 1_700_000_000)];
+    golden("cosigned_checkpoint", cosigned.encode().as_bytes());
+    golden("cosigner_key", cosigner_key(&common::secret().public()).as_bytes());
 }
 
 #[test]

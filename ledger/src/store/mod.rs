@@ -32,7 +32,7 @@ use self::{
     walk::START,
 };
 pub(crate) use self::{
-    segments::Tail,
+    segments::{Tail, read_up_to},
     tip::Tip,
     walk::{RawBatch, Step, Walker},
 };
@@ -91,7 +91,7 @@ pub(crate) struct Store {
 pub(crate) struct NewBatch<'a> {
     pub(crate) first: u64,
     pub(crate) blocks: &'a [Vec<u8>],
-    pub(crate) entries: &'a [Entry],
+    pub(crate) entries: &'a [Option<Entry>],
     /// The ledger's end after it; [`Tip::end`] is filled in by the store.
     pub(crate) tip: Tip,
 }
@@ -187,10 +187,12 @@ impl Store {
         (bytes, places, end)
     }
 
-    fn show(&self, entries: &[Entry], places: &[Place], tip: Tip) {
+    fn show(&self, entries: &[Option<Entry>], places: &[Place], tip: Tip) {
         let mut recent = self.recent.write().unwrap_or_else(PoisonError::into_inner);
         for (position, (entry, place)) in entries.iter().zip(places).enumerate() {
-            let keys = Keys::of(entry, recent.layer.end(), self.index.content_key(&entry.content));
+            let keys = entry
+                .as_ref()
+                .map(|entry| Keys::of(entry, recent.layer.end(), self.index.content_key(&entry.content)));
             recent.layer.push(Location { place: *place, starts_batch: position == 0 }, keys);
         }
         recent.tip = tip;
@@ -401,6 +403,16 @@ impl Store {
 
     /// The batch that holds a block; `None` at the end of the ledger.
     pub(crate) fn batch(&self, index: u64) -> Result<Option<RawBatch>, ReadError> {
+        let Some(mut walker) = self.walk_from(index)? else { return Ok(None) };
+        match walker.step()? {
+            Step::Batch(batch) => Ok(Some(batch)),
+            Step::End(_) | Step::Torn(..) => Err(self.damaged_at(index, "the batch ends early".to_owned())),
+        }
+    }
+
+    /// A walker from the beginning of the batch that holds a block; `None` at the end of the ledger. It must not be
+    /// asked for more than is committed: a batch may be being written.
+    pub(crate) fn walk_from(&self, index: u64) -> Result<Option<Walker<'_>>, ReadError> {
         let Some(mut location) = self.location(index)? else { return Ok(None) };
         let mut first = index;
         // A batch holds a few hundred blocks, so this ends soon; block 0 begins one.
@@ -409,11 +421,7 @@ impl Store {
             let Some(before) = self.location(first)? else { return Ok(None) };
             location = before;
         }
-        let mut walker = Walker::new(&self.segments, location.place, first, 0, true);
-        match walker.step()? {
-            Step::Batch(batch) => Ok(Some(batch)),
-            Step::End(_) | Step::Torn(..) => Err(self.damaged_at(index, "the batch ends early".to_owned())),
-        }
+        Ok(Some(Walker::new(&self.segments, location.place, first, 0, true)))
     }
 
     /// A walker over everything that is committed.

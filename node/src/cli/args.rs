@@ -99,6 +99,9 @@ pub struct Up {
     /// Serve /healthz and /metrics here [default: 127.0.0.1:7711]
     #[arg(long, value_name = "ADDR")]
     pub http: Option<SocketAddr>,
+    /// Serve the ledger here as static files that `ledger verify URL` and others check (C2SP tlog-tiles)
+    #[arg(long, value_name = "ADDR")]
+    pub serve_log: Option<SocketAddr>,
 }
 
 /// `antiphon scan`.
@@ -140,8 +143,80 @@ pub enum Ledger {
         #[arg(required = true, value_name = "WHAT")]
         what: Vec<String>,
     },
-    /// Check every block, link, signature, stamp and seal
-    Verify,
+    /// Check every block, link, signature, stamp and seal: of the own ledger, or of a dump that somebody offers
+    Verify(Verify),
+    /// Write the ledger as static files that any web server can offer and anybody can check (C2SP tlog-tiles)
+    Dump(Dump),
+    /// Fill a new data directory with the ledger of a dump, checking all of it
+    Load {
+        /// Folder or address of the dump
+        #[arg(value_name = "DIR|URL")]
+        dump: PathBuf,
+        /// Insist on this network
+        #[arg(long, value_name = "ID")]
+        network: Option<String>,
+    },
+    /// Print a proof that a song is in the ledger, for somebody who has no ledger
+    Proof {
+        /// Block index, song id or its beginning, or words
+        #[arg(required = true, value_name = "SONG")]
+        what: Vec<String>,
+    },
+    /// Check a proof, offline
+    VerifyProof(VerifyProof),
+    /// Write the ledger as tables for DuckDB, pandas and other tools; only what is new is written
+    Export(Export),
+}
+
+/// `antiphon ledger verify`.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// Folder or address of a dump [default: the own ledger]
+    #[arg(value_name = "DIR|URL")]
+    pub dump: Option<PathBuf>,
+    /// Check the rules of every block of a dump too, and print the digest of the state that they lead to
+    #[arg(long, requires = "dump")]
+    pub full: bool,
+    /// Insist on this network
+    #[arg(long, value_name = "ID", requires = "dump")]
+    pub network: Option<String>,
+}
+
+/// `antiphon ledger dump`.
+#[derive(Debug, Args)]
+pub struct Dump {
+    /// Folder of the dump; one that is there is continued
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// First block, a multiple of 256
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub from: u64,
+}
+
+/// `antiphon ledger verify-proof`.
+#[derive(Debug, Args)]
+pub struct VerifyProof {
+    /// The proof; - for standard input
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Genesis document of the network, as dumps have it [default: that of the own ledger]
+    #[arg(long, value_name = "FILE")]
+    pub genesis: Option<PathBuf>,
+    /// Insist on this network
+    #[arg(long, value_name = "ID")]
+    pub network: Option<String>,
+}
+
+/// `antiphon ledger export`.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+pub struct Export {
+    /// Folder for Parquet files: blocks, songs, variants, splits, epochs, balances
+    #[arg(long, value_name = "DIR")]
+    pub parquet: Option<PathBuf>,
+    /// Folder for JSON lines, a block a line; one file when the name ends in .jsonl, .ndjson or .json
+    #[arg(long, value_name = "DIR|FILE")]
+    pub jsonl: Option<PathBuf>,
 }
 
 /// A command on one file.

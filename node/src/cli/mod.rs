@@ -2,7 +2,10 @@
 
 pub mod args;
 mod doctor;
+mod dump;
+mod ledger;
 mod output;
+mod proof;
 mod show;
 mod up;
 
@@ -14,7 +17,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    args::{Cli, Command, Common, Join, Ledger},
+    args::{Cli, Command, Common, Join},
     output::Output,
 };
 use crate::{
@@ -103,15 +106,7 @@ async fn command(cli: Cli, output: &Output) -> anyhow::Result<()> {
             let status = ask(&common, &Join::default(), Request::Status, Reach::ReadOnly, output).await?;
             show::status(status, output)
         }
-        Command::Ledger(ledger) => {
-            let request = match ledger {
-                Ledger::Info => Request::LedgerInfo,
-                Ledger::Show { what } => Request::LedgerShow { what: what.join(" ") },
-                Ledger::Verify => Request::LedgerVerify,
-            };
-            let answer = ask(&common, &Join::default(), request, Reach::ReadOnly, output).await?;
-            show::plain(&answer, output)
-        }
+        Command::Ledger(what) => ledger::run(&common, what, output).await,
         Command::Fingerprint(file) => show::fingerprint(&common, &file.file, output),
         Command::Match(file) => {
             let path = std::path::absolute(&file.file)?;

@@ -150,6 +150,7 @@ pub(super) fn status(status: Value, output: &Output) -> anyhow::Result<()> {
         line("listens", address);
     }
     line("http", status.http.as_deref().unwrap_or_default());
+    line("log", status.serve_log.as_deref().unwrap_or_default());
     line("data", &status.data_dir);
     line("peers", &status.peers.len().to_string());
     for peer in &status.peers {

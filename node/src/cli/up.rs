@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use serde_json::json;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -18,6 +19,7 @@ use crate::{
     library::{folders::outermost, scan::Targets, watch},
     ops::Running,
     peer::{Peer, Reach},
+    serve_log,
     system::{clock, datadir::DataDir, sample},
 };
 
@@ -35,6 +37,9 @@ pub(super) async fn run(common: &Common, up: Up, output: &Output) -> anyhow::Res
     if up.http.is_some() {
         settings.http.addr = up.http;
     }
+    if up.serve_log.is_some() {
+        settings.http.serve_log = up.serve_log;
+    }
     let asked = canonical(if up.folders.is_empty() { &settings.library.folders } else { &up.folders })?;
     if super::running(DataDir::existing(&root).as_ref()).await?.is_some() {
         bail!("a peer is running on {} already; see `antiphon status`", root.display());
@@ -43,6 +48,10 @@ pub(super) async fn run(common: &Common, up: Up, output: &Output) -> anyhow::Res
         tracing::warn!("the clock is not set; what is registered now carries a wrong time");
     }
     let listener = http::bind(settings.http.addr).await?;
+    let log = match settings.http.serve_log {
+        Some(addr) => Some(serve_log::bind(addr).await?),
+        None => None,
+    };
     let peer = match Peer::open(root, &settings, Reach::Serve, cancel.clone(), output.notes()).await {
         Ok(peer) => peer,
         // Told to stop before it was whole: that is no failure.
@@ -51,7 +60,8 @@ pub(super) async fn run(common: &Common, up: Up, output: &Output) -> anyhow::Res
     };
     let folders = folders(&peer, asked, output)?;
     peer.library.remember(&folders)?;
-    let running = Running { http: Some(format!("http://{}", listener.local_addr()?)) };
+    let url = |listener: &TcpListener| anyhow::Ok(format!("http://{}", listener.local_addr()?));
+    let running = Running { http: Some(url(&listener)?), serve_log: log.as_ref().map(url).transpose()? };
     let socket_path = peer.data.prepare_control_socket()?;
     let socket = Socket::bind(socket_path.clone())
         .with_context(|| format!("cannot make the control socket {}", socket_path.display()))?;
@@ -62,6 +72,9 @@ pub(super) async fn run(common: &Common, up: Up, output: &Output) -> anyhow::Res
     let mut serving = tokio::task::JoinSet::new();
     serving.spawn(socket.serve(peer.clone(), running.clone()));
     serving.spawn(http::serve(listener, peer.clone()));
+    if let Some(log) = log {
+        serving.spawn(serve_log::serve(log, peer.ledger.clone()));
+    }
     ready(&peer, &running, output).await?;
     serving.spawn(first_scan(peer.clone(), folders, output.clone()));
     cancel.cancelled().await;
@@ -116,12 +129,13 @@ async fn ready(peer: &Peer, running: &Running, output: &Output) -> anyhow::Resul
     if output.json {
         let line = json!({
             "schema": 1, "ready": true, "peer_id": id, "network": ledger, "listen": listen,
-            "http": http, "control": control.display().to_string(),
+            "http": http, "serve_log": running.serve_log, "control": control.display().to_string(),
         });
         return output.line(&line.to_string());
     }
+    let log = running.serve_log.as_ref().map(|log| format!(" serve_log={log}")).unwrap_or_default();
     output.line(&format!(
-        "ready peer={id} network={ledger} listen={} http={http} control={}",
+        "ready peer={id} network={ledger} listen={} http={http}{log} control={}",
         listen.join(","),
         control.display()
     ))

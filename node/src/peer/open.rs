@@ -393,6 +393,8 @@ fn stage(now: antiphon_ledger::Progress) -> String {
         Stage::Index => ("building the ledger's index", "bytes"),
         Stage::Rule => ("building the fingerprint index", "blocks"),
         Stage::Verify => ("verifying the ledger", "blocks"),
+        Stage::Dump => ("writing the dump", "blocks"),
+        Stage::Load => ("loading the dump", "blocks"),
     };
     format!("{what}: {} of {} {unit}", now.done, now.total)
 }

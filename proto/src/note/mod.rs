@@ -1,11 +1,17 @@
-//! Signed notes and checkpoints in the C2SP formats (`signed-note`, `tlog-checkpoint`), with Ed25519 signatures.
+//! Signed notes and checkpoints in the C2SP formats (`signed-note`, `tlog-checkpoint`, `tlog-cosignature`), with
+//! Ed25519 signatures.
 //!
-//! A checkpoint's text is three lines: origin, size in decimal, root in base64. A signed note is the text, an empty
-//! line, and one line for each signature: an em dash, the key's name, and base64 of (key hash, signature).
+//! A checkpoint's text is three lines: origin, size in decimal, root in base64; a log may add others. A signed note is
+//! the text, an empty line, and one line for each signature: an em dash, the key's name, and base64 of (key id,
+//! signature). Plain signatures carry the log's own name; a council member's cosignature carries the member's.
 
-use std::fmt::Write as _;
+mod cosignature;
+mod cosigned;
 
-use data_encoding::BASE64;
+pub use cosignature::{Cosignature, MAX_TIME_S, cosigner_key, member_name};
+pub use cosigned::CosignedCheckpoint;
+
+use data_encoding::{BASE64, HEXLOWER};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
@@ -21,7 +27,7 @@ const ED25519: u8 = 0x01;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoteError {
     /// Longer than any note may be.
-    #[error("a note of {0} bytes is longer than the {max} that are allowed", max = limits::SEAL_BYTES)]
+    #[error("a note of {0} bytes is longer than any that is allowed")]
     TooLong(usize),
     /// Not the format.
     #[error("not a signed checkpoint: {0}")]
@@ -37,6 +43,22 @@ pub enum NoteError {
     /// No signature by a key that was asked for.
     #[error("no valid signature by the keys that this network trusts")]
     Unsigned,
+    /// A line in the name of a known key that this key has not signed.
+    #[error("the signature by {name} is wrong")]
+    Signature {
+        /// The key's name.
+        name: String,
+    },
+    /// Too few of the council have cosigned.
+    #[error("{got} of {members} members have cosigned, {needed} are needed")]
+    Quorum {
+        /// Distinct members that have.
+        got: usize,
+        /// Members that must.
+        needed: usize,
+        /// Members in all.
+        members: usize,
+    },
 }
 
 /// Size and root of a log at one moment.
@@ -59,9 +81,14 @@ pub fn origin(network: &NetworkId) -> String {
 /// First four bytes of SHA-256(name, newline, signature type, public key): the hint by which verifiers find the key.
 #[must_use]
 pub fn key_hash(name: &str, key: &PublicKey) -> [u8; 4] {
+    key_id(name, ED25519, key)
+}
+
+/// [`key_hash`] for a signature type.
+fn key_id(name: &str, signature_type: u8, key: &PublicKey) -> [u8; 4] {
     let mut hasher = Sha256::new();
     hasher.update(name.as_bytes());
-    hasher.update([b'\n', ED25519]);
+    hasher.update([b'\n', signature_type]);
     hasher.update(key.0);
     let digest = hasher.finalize();
     [digest[0], digest[1], digest[2], digest[3]]
@@ -70,10 +97,20 @@ pub fn key_hash(name: &str, key: &PublicKey) -> [u8; 4] {
 /// The verifier key in the text form that other tools take: name, key hash in hexadecimal, base64 of (type, key).
 #[must_use]
 pub fn verifier_key(name: &str, key: &PublicKey) -> String {
-    let [a, b, c, d] = key_hash(name, key);
-    let mut typed = vec![ED25519];
+    verifier_text(name, ED25519, key)
+}
+
+fn verifier_text(name: &str, signature_type: u8, key: &PublicKey) -> String {
+    let id = HEXLOWER.encode(&key_id(name, signature_type, key));
+    let mut typed = vec![signature_type];
     typed.extend_from_slice(&key.0);
-    format!("{name}+{a:02x}{b:02x}{c:02x}{d:02x}+{}", BASE64.encode(&typed))
+    format!("{name}+{id}+{}", BASE64.encode(&typed))
+}
+
+/// A signature line, its newline included.
+fn line_of(name: &str, id: [u8; 4], signature: &[u8]) -> String {
+    let blob = [&id, signature].concat();
+    format!("\u{2014} {name} {}\n", BASE64.encode(&blob))
 }
 
 impl Checkpoint {
@@ -86,13 +123,14 @@ impl Checkpoint {
     /// The note with one signature, by a key that carries the log's own name.
     #[must_use]
     pub fn sign(&self, secret: &SecretKey) -> String {
-        let text = self.text();
-        let mut blob = key_hash(&self.origin, &secret.public()).to_vec();
-        blob.extend_from_slice(&secret.sign(text.as_bytes()));
-        let mut note = text;
-        // Writing to a String cannot fail.
-        let _ = write!(note, "\n\u{2014} {} {}\n", self.origin, BASE64.encode(&blob));
-        note
+        let id = key_hash(&self.origin, &secret.public());
+        format!("{}\n{}", self.text(), line_of(&self.origin, id, &self.log_signature(secret)))
+    }
+
+    /// The plain Ed25519 signature over the text, as it stands under the log's own name.
+    #[must_use]
+    pub fn log_signature(&self, secret: &SecretKey) -> [u8; 64] {
+        secret.sign(self.text().as_bytes())
     }
 
     /// Reads a note of the log `origin` and counts the distinct `keys` that have signed it.
@@ -100,8 +138,8 @@ impl Checkpoint {
     /// # Errors
     /// [`NoteError`]; [`NoteError::Unsigned`] when none of `keys` has.
     pub fn open(note: &[u8], origin: &str, keys: &[PublicKey]) -> Result<(Self, Vec<PublicKey>), NoteError> {
-        let (text, signatures) = split(note)?;
-        let checkpoint = Self::parse_text(text)?;
+        let (text, signatures) = split(note, limits::SEAL_BYTES)?;
+        let (checkpoint, _) = Self::parse_text(text)?;
         if checkpoint.origin != origin {
             return Err(NoteError::Origin { found: checkpoint.origin, expected: origin.to_owned() });
         }
@@ -118,9 +156,15 @@ impl Checkpoint {
         if signers.is_empty() { Err(NoteError::Unsigned) } else { Ok((checkpoint, signers)) }
     }
 
-    fn parse_text(text: &str) -> Result<Self, NoteError> {
-        let mut lines = text.lines();
-        let mut line = || lines.next().ok_or(NoteError::Format("it has fewer than three lines"));
+    /// The checkpoint, and its extension lines, each with its newline: opaque, and never trusted for anything.
+    fn parse_text(text: &str) -> Result<(Self, &str), NoteError> {
+        let mut rest = text;
+        let mut line = || {
+            let (line, more) =
+                rest.split_once('\n').ok_or(NoteError::Format("it has fewer than three lines"))?;
+            rest = more;
+            Ok::<_, NoteError>(line)
+        };
         let (origin, size, root) = (line()?, line()?, line()?);
         if origin.is_empty() {
             return Err(NoteError::Format("the origin is empty"));
@@ -132,17 +176,20 @@ impl Checkpoint {
         let root = BASE64.decode(root.as_bytes()).map_err(|_| NoteError::Format("the root is not base64"))?;
         let root =
             RootHash::try_from(&root[..]).map_err(|_| NoteError::Format("the root is not 32 bytes"))?;
-        Ok(Self { origin: origin.to_owned(), size: parsed, root })
+        if rest.lines().any(str::is_empty) {
+            return Err(NoteError::Format("a line of the text is empty"));
+        }
+        Ok((Self { origin: origin.to_owned(), size: parsed, root }, rest))
     }
 }
 
 /// Text with its final newline, and the signature lines.
-fn split(note: &[u8]) -> Result<(&str, &str), NoteError> {
-    if note.len() > limits::SEAL_BYTES {
+fn split(note: &[u8], limit: usize) -> Result<(&str, &str), NoteError> {
+    if note.len() > limit {
         return Err(NoteError::TooLong(note.len()));
     }
     let note = std::str::from_utf8(note).map_err(|_| NoteError::Format("it is not UTF-8"))?;
-    if note.chars().any(|c| c.is_control() && c != '\n') {
+    if note.bytes().any(|byte| byte < b' ' && byte != b'\n') {
         return Err(NoteError::Format("it holds control characters"));
     }
     let at = note.rfind("\n\n").ok_or(NoteError::Format("there are no signatures"))?;
@@ -158,8 +205,9 @@ fn signature_line(line: &str) -> Result<(&str, Vec<u8>), NoteError> {
     let rest = line.strip_prefix("\u{2014} ").ok_or_else(|| bad.clone())?;
     let (name, blob) = rest.split_once(' ').ok_or_else(|| bad.clone())?;
     let blob = BASE64.decode(blob.as_bytes()).map_err(|_| bad.clone())?;
-    // Four bytes of key hash and at least one of signature.
-    if name.is_empty() || blob.len() < 5 { Err(bad) } else { Ok((name, blob)) }
+    let named = !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c == '+');
+    // Four bytes of key id and at least one of signature.
+    if named && blob.len() >= 5 { Ok((name, blob)) } else { Err(bad) }
 }
 
 #[cfg(test)]
