@@ -22,6 +22,8 @@ pub struct Config {
     pub network: Network,
     /// Pages and metrics.
     pub http: Http,
+    /// A seat in the council.
+    pub council: Council,
 }
 
 /// What is scanned and how it is registered.
@@ -66,6 +68,30 @@ pub struct Network {
     pub peer_vps: Vec<String>,
     /// Network id to insist on. A peer of another network is then refused.
     pub id: Option<String>,
+    /// Genesis document (TOML) to start a new data directory from. Unset: the first peer that answers says which
+    /// network it is.
+    pub genesis: Option<PathBuf>,
+}
+
+/// A seat in the council.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Council {
+    /// File of the member's key. One process at a time may vote with it. Unset: the data directory's own, if it began
+    /// the network.
+    pub key: Option<PathBuf>,
+    /// Milliseconds from one height to the next, unless a full batch waits. Shorter answers registrants sooner, and
+    /// costs every peer a certificate of some 240 bytes each time.
+    pub height_ms: u64,
+    /// The member does not know what it has signed, and joins again. Only ever a flag: it is for one start.
+    #[serde(skip)]
+    pub rejoin: bool,
+}
+
+impl Default for Council {
+    fn default() -> Self {
+        Self { key: None, height_ms: 1_000, rejoin: false }
+    }
 }
 
 /// Pages and metrics.

@@ -4,8 +4,10 @@
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod council_ops;
 pub mod export;
 pub mod failure;
+pub mod genesis_file;
 pub mod http;
 pub mod ledger_ops;
 pub mod library;

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::{
+    council_ops,
     export::{self, Outputs},
     failure::{Failure, Kind},
     ledger_ops,
@@ -69,6 +70,22 @@ pub enum Request {
         /// As for [`Request::LedgerShow`].
         what: String,
     },
+    /// Where is the council?
+    CouncilStatus,
+    /// Propose to change it.
+    CouncilPropose {
+        /// Who joins: a key.
+        add: Option<String>,
+        /// Who leaves: a key.
+        remove: Option<String>,
+        /// Heights in which it may be decided.
+        heights: u64,
+    },
+    /// Vote for a motion.
+    CouncilVote {
+        /// Its id, or the beginning of it.
+        motion: String,
+    },
     /// Which song is this file?
     Match {
         /// Absolute path, as bytes in hexadecimal.
@@ -112,6 +129,9 @@ pub struct Status {
     pub library: LibraryStatus,
     /// The peer that is followed.
     pub upstream: Option<String>,
+    /// This peer's seat in the council, in words.
+    #[serde(default)]
+    pub council: Option<String>,
     /// Connected peers.
     pub peers: Vec<PeerStatus>,
 }
@@ -232,6 +252,14 @@ pub async fn execute(
             ledger_ops::dump(peer, pathhex::decode(&dir)?, from, running, tell).await?
         }
         Request::LedgerProof { what } => ledger_ops::proof(peer, what).await?,
+        Request::CouncilStatus => serde_json::to_value(council_ops::status(peer))?,
+        Request::CouncilPropose { add, remove, heights } => {
+            let id = council_ops::propose(peer, add.as_ref(), remove.as_ref(), heights).await?;
+            json!({ "schema": 1, "motion": id.to_string() })
+        }
+        Request::CouncilVote { motion } => {
+            json!({ "schema": 1, "motion": council_ops::vote(peer, &motion).await?.to_string() })
+        }
         Request::Match { path } => serde_json::to_value(match_file(peer, pathhex::decode(&path)?).await?)?,
     })
 }
@@ -296,7 +324,7 @@ async fn status(peer: &Peer, running: Option<&Running>) -> anyhow::Result<Status
         peer_id,
         wallet: peer.wallet.to_string(),
         network: peer.ledger.network().to_string(),
-        sequencer: peer.sequencer,
+        sequencer: peer.orders_here(),
         listen,
         control: peer.data.control_socket().display().to_string(),
         http: running.and_then(|running| running.http.clone()),
@@ -312,6 +340,7 @@ async fn status(peer: &Peer, running: Option<&Running>) -> anyhow::Result<Status
             scan: (scan.found > 0).then_some((scan.found, scan.done)),
         },
         upstream: peer.upstream.borrow().map(|upstream| upstream.to_string()),
+        council: council_ops::sentence(peer),
         peers,
     })
 }

@@ -1,6 +1,7 @@
 //! From the command line to an exit code.
 
 pub mod args;
+mod council;
 mod doctor;
 mod dump;
 mod ledger;
@@ -46,7 +47,7 @@ pub fn run() -> ExitCode {
         }
     };
     let output = Output::new(&cli.common);
-    output.start_log(matches!(cli.command, Command::Up(_)));
+    output.start_log(matches!(cli.command, Command::Up(_) | Command::MiniNode(_)));
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -77,6 +78,7 @@ async fn command(cli: Cli, output: &Output) -> anyhow::Result<()> {
     let common = cli.common;
     match cli.command {
         Command::Up(up) => up::run(&common, up, output).await,
+        Command::MiniNode(serve) => up::mini_node(&common, serve, output).await,
         Command::Scan(scan) => {
             let request = Request::Scan { paths: absolute(&scan.folders)? };
             let report = ask(&common, &scan.join, request, Reach::Dial, output).await?;
@@ -107,6 +109,8 @@ async fn command(cli: Cli, output: &Output) -> anyhow::Result<()> {
             show::status(status, output)
         }
         Command::Ledger(what) => ledger::run(&common, what, output).await,
+        Command::Network(what) => council::network(what, output),
+        Command::Council(what) => council::run(&common, what, output).await,
         Command::Fingerprint(file) => show::fingerprint(&common, &file.file, output),
         Command::Match(file) => {
             let path = std::path::absolute(&file.file)?;

@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    args::{Common, Up},
+    args::{Common, Serve, Up},
     config, end_on_second_signal,
     output::Output,
     root, show,
@@ -26,7 +26,22 @@ use crate::{
 /// A scan that takes long says how far it is, this often.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
+/// A peer with music.
 pub(super) async fn run(common: &Common, up: Up, output: &Output) -> anyhow::Result<()> {
+    serve(common, up.serve, Some(up.folders), output).await
+}
+
+/// A peer without.
+pub(super) async fn mini_node(common: &Common, serving: Serve, output: &Output) -> anyhow::Result<()> {
+    serve(common, serving, None, output).await
+}
+
+async fn serve(
+    common: &Common,
+    up: Serve,
+    music: Option<Vec<PathBuf>>,
+    output: &Output,
+) -> anyhow::Result<()> {
     let cancel = CancellationToken::new();
     end_on_second_signal(cancel.clone(), Arc::new(output.clone()));
     let root = root(common)?;
@@ -40,7 +55,18 @@ pub(super) async fn run(common: &Common, up: Up, output: &Output) -> anyhow::Res
     if up.serve_log.is_some() {
         settings.http.serve_log = up.serve_log;
     }
-    let asked = canonical(if up.folders.is_empty() { &settings.library.folders } else { &up.folders })?;
+    if up.genesis.is_some() {
+        settings.network.genesis = up.genesis;
+    }
+    if up.council_key.is_some() {
+        settings.council.key = up.council_key;
+    }
+    settings.council.rejoin = up.council_rejoin;
+    let asked = match &music {
+        Some(asked) if !asked.is_empty() => canonical(asked)?,
+        Some(_) => canonical(&settings.library.folders)?,
+        None => Vec::new(),
+    };
     if super::running(DataDir::existing(&root).as_ref()).await?.is_some() {
         bail!("a peer is running on {} already; see `antiphon status`", root.display());
     }
@@ -58,7 +84,7 @@ pub(super) async fn run(common: &Common, up: Up, output: &Output) -> anyhow::Res
         Err(_) if cancel.is_cancelled() => return Ok(()),
         Err(error) => return Err(error),
     };
-    let folders = folders(&peer, asked, output)?;
+    let folders = if music.is_some() { folders(&peer, asked, output)? } else { Vec::new() };
     peer.library.remember(&folders)?;
     let url = |listener: &TcpListener| anyhow::Ok(format!("http://{}", listener.local_addr()?));
     let running = Running { http: Some(url(&listener)?), serve_log: log.as_ref().map(url).transpose()? };
@@ -76,7 +102,9 @@ pub(super) async fn run(common: &Common, up: Up, output: &Output) -> anyhow::Res
         serving.spawn(serve_log::serve(log, peer.ledger.clone()));
     }
     ready(&peer, &running, output).await?;
-    serving.spawn(first_scan(peer.clone(), folders, output.clone()));
+    if music.is_some() {
+        serving.spawn(first_scan(peer.clone(), folders, output.clone()));
+    }
     cancel.cancelled().await;
     peer.library.stop();
     serving.shutdown().await;

@@ -3,7 +3,7 @@
 use antiphon_ledger::tree;
 use antiphon_proto::{
     BlockHash, Container,
-    wire::{Block, Song, TermsKind, Variant, block::Body},
+    wire::{Block, Council, Song, TermsKind, Variant, block::Body},
 };
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
@@ -27,6 +27,7 @@ pub fn block(block: &Block, bytes: &[u8]) -> Value {
     match &block.body {
         Some(Body::Song(body)) => value["song"] = song(body),
         Some(Body::Variant(body)) => value["variant"] = variant(body),
+        Some(Body::Council(body)) => value["council"] = council(body),
         None => {}
     }
     value
@@ -66,6 +67,21 @@ fn variant(variant: &Variant) -> Value {
         "registrant": HEXLOWER.encode(&variant.registrant),
         "stamp": variant.stamp,
         "signature": HEXLOWER.encode(&variant.signature),
+    })
+}
+
+fn council(council: &Council) -> Value {
+    let act = council.act.as_ref();
+    let change = act.and_then(|act| act.member_change().ok()).unwrap_or_default();
+    json!({
+        "act": act.map(|act| act.id().to_string()),
+        "expires_height": act.map(|act| act.expires_height),
+        "nonce": act.map(|act| HEXLOWER.encode(&act.nonce)),
+        "add": change.0.map(|key| key.to_string()),
+        "remove": change.1.map(|key| key.to_string()),
+        "votes": council.votes.iter().map(|vote| json!({
+            "member": HEXLOWER.encode(&vote.member), "signature": HEXLOWER.encode(&vote.signature),
+        })).collect::<Vec<_>>(),
     })
 }
 
