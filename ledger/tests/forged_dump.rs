@@ -6,12 +6,11 @@ mod common;
 use std::{fs, path::Path};
 
 use antiphon_ledger::{
-    Proposal,
-    AppendError, Ledger, Progress, Refusal,
+    AppendError, Ledger, Progress, Proposal, Refusal,
     dump::{self, Council, DirSource, DumpError, GenesisCouncil, Report, SealedAt, VerifyOptions, seals},
     log::tile::{Tile, push_entry},
-    tree::{Frontier, leaf_hash},
     state::Position,
+    tree::{Frontier, leaf_hash},
 };
 use antiphon_proto::{
     BlockHash, PublicKey,

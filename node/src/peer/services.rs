@@ -8,15 +8,16 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use antiphon_ledger::Ledger;
-use antiphon_p2p::{AudioFile, AudioRefusal, AudioSource, LedgerSource, Registrar, SourceError};
+use antiphon_ledger::{Ledger, ReadError};
+use antiphon_p2p::{AudioFile, AudioRefusal, AudioSource, LedgerSource, ProofQuery, Registrar, SourceError};
 use antiphon_proto::{
     ContentHash, canonical, limits,
     wire::{
-        Accepted, AudioRequest, Batch, LedgerInfo, RegisterReply, RegisterRequest, StreamError,
-        StreamErrorCode, register_reply::Body,
+        Accepted, AudioRequest, Batch, BatchSeal, Bundle, LedgerInfo, RegisterReply, RegisterRequest,
+        StreamError, StreamErrorCode, register_reply::Body,
     },
 };
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use libp2p::PeerId;
 use tokio::sync::watch;
@@ -32,13 +33,16 @@ pub struct Desk {
     orders: OnceLock<Arc<dyn Orders>>,
     /// Size of the ledger; stays at 0 until there is one.
     size: watch::Sender<u64>,
+    /// The newest cosigned checkpoint; empty until there is one.
+    checkpoint: watch::Sender<Bytes>,
 }
 
 impl Desk {
     /// Starts to serve. Later calls change nothing.
-    pub fn open(&self, ledger: Ledger, library: Arc<Library>, orders: Arc<dyn Orders>) {
+    pub fn open(self: &Arc<Self>, ledger: Ledger, library: Arc<Library>, orders: Arc<dyn Orders>) {
         self.size.send_replace(ledger.size());
-        let mut grows = ledger.watch();
+        let (mut grows, mut cosigned) = (ledger.watch(), ledger.watch_checkpoint());
+        self.checkpoint.send_replace(ledger.checkpoint().unwrap_or_default().into());
         let size = self.size.clone();
         let _ = self.ledger.set(ledger);
         let _ = self.library.set(library);
@@ -47,6 +51,15 @@ impl Desk {
             // Ends with the ledger.
             while grows.changed().await.is_ok() {
                 size.send_replace(*grows.borrow_and_update());
+            }
+        });
+        // Weak: serving alone does not keep the ledger open.
+        let desk = Arc::downgrade(self);
+        tokio::spawn(async move {
+            while cosigned.changed().await.is_ok() {
+                let Some(desk) = desk.upgrade() else { return };
+                let note = desk.ledger.get().and_then(Ledger::checkpoint).unwrap_or_default();
+                desk.checkpoint.send_replace(note.into());
             }
         });
     }
@@ -68,13 +81,52 @@ impl LedgerSource for Desk {
 
     fn batch_from(&self, first: u64) -> Result<Option<Batch>, SourceError> {
         let Some(ledger) = self.ledger.get() else { return Ok(None) };
-        let batch = ledger.batch_from(first).map_err(|error| SourceError::Internal(error.to_string()))?;
+        let batch = ledger.batch_from(first).map_err(unreadable)?;
         Ok(batch.map(|batch| Batch { first: batch.first, blocks: batch.blocks, seal: batch.seal }))
     }
 
     fn watch(&self) -> watch::Receiver<u64> {
         self.size.subscribe()
     }
+
+    fn watch_checkpoint(&self) -> watch::Receiver<Bytes> {
+        self.checkpoint.subscribe()
+    }
+
+    fn bundle(&self, index: u64, width: u32) -> Result<Option<Bundle>, SourceError> {
+        let (Some(ledger), Ok(short)) = (self.ledger.get(), u16::try_from(width)) else { return Ok(None) };
+        let Some(entries) = ledger.bundle(index, short).map_err(unreadable)? else { return Ok(None) };
+        let end = index.saturating_mul(limits::TILE_WIDTH.into()).saturating_add(width.into());
+        let seals = ledger.bundle_seals(index).map_err(unreadable)?.into_iter();
+        let seals = seals.take_while(|(after, _)| *after <= end).map(|(end, seal)| BatchSeal { end, seal });
+        Ok(Some(Bundle { entries, seals: seals.collect() }))
+    }
+
+    fn tile(&self, level: u32, index: u64, width: u32) -> Result<Option<Vec<u8>>, SourceError> {
+        match (self.ledger.get(), u8::try_from(level), u16::try_from(width)) {
+            (Some(ledger), Ok(level), Ok(width)) => ledger.tile(level, index, width).map_err(unreadable),
+            _ => Ok(None),
+        }
+    }
+
+    fn proof(&self, query: &ProofQuery) -> Result<Option<Vec<u8>>, SourceError> {
+        let Some(ledger) = self.ledger.get() else { return Ok(None) };
+        let index = match query {
+            ProofQuery::Index(index) => Some(*index),
+            ProofQuery::Song(id) => ledger.by_song_id(id).map_err(unreadable)?,
+            ProofQuery::Content(hash) => {
+                ledger.by_content(hash).map_err(unreadable)?.map(|entry| entry.index)
+            }
+        };
+        let Some(index) = index else { return Ok(None) };
+        let proof = ledger.block_proof(index).map_err(unreadable)?;
+        Ok(proof.map(|proof| proof.encode()))
+    }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
+fn unreadable(error: ReadError) -> SourceError {
+    SourceError::Internal(error.to_string())
 }
 
 impl Registrar for Desk {
