@@ -80,7 +80,7 @@ struct Link {
     refused: Option<Dialing>,
     /// For whom it speaks, once it has said so.
     member: Option<PublicKey>,
-    /// Time of the latest binding that the peer has shown on a stream.
+    /// Time of the last binding that the peer has shown on a stream.
     shown_ms: u64,
     /// Time of the binding that welcomed us.
     welcomed_ms: u64,
@@ -109,12 +109,12 @@ impl Link {
         }
     }
 
-    /// Notes the binding on a stream. A later one than before is that of a process that started anew: what there is of
-    /// the one before is over.
+    /// Notes the binding on a stream. Another one than before is that of a process that started anew, whatever its clock
+    /// says: what there is of the one before is over.
     fn shown(&mut self, member: PublicKey, binding: &Binding) {
         self.member = Some(member);
         self.refused = None;
-        if binding.time_ms > self.shown_ms {
+        if binding.time_ms != self.shown_ms {
             self.shown_ms = binding.time_ms;
             self.readers.clear();
             if self.session.take().is_some() {
@@ -285,7 +285,7 @@ impl Council {
         // Our streams may lead to the process before.
         let restart = link.writers.is_cancelled()
             || link.generation == 0
-            || (link.welcomed_ms > 0 && binding.time_ms > link.welcomed_ms);
+            || (link.welcomed_ms > 0 && binding.time_ms != link.welcomed_ms);
         let own = council_welcome::Body::Binding(self.config.binding.clone());
         let reader = Reader {
             id,
