@@ -12,7 +12,10 @@ use antiphon_ledger::{
     council::{Council, Options, Pace, Transport, Voting},
 };
 use antiphon_p2p::{Class, CouncilConfig, CouncilEvent, CouncilSender, Network};
-use antiphon_proto::{PublicKey, SecretKey, wire::{Binding, Registration}};
+use antiphon_proto::{
+    PublicKey, SecretKey,
+    wire::{Binding, Registration},
+};
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -78,7 +81,8 @@ pub fn key_path(config: &config::Council, data: &DataDir) -> anyhow::Result<Opti
         Some(path) if path.exists() => Ok(Some(path.clone())),
         Some(path) => {
             let shown = path.display();
-            let message = format!("there is no council key {shown}; `antiphon council key {shown}` makes one");
+            let message =
+                format!("there is no council key {shown}; `antiphon council key {shown}` makes one");
             Err(Failure::new(Kind::NotFound, message).into())
         }
         None => Ok(own.exists().then_some(own)),

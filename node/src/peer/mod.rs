@@ -110,8 +110,7 @@ impl Peer {
         }
         let mut tasks = self.tasks.lock().map(|mut tasks| std::mem::take(&mut *tasks)).unwrap_or_default();
         tasks.shutdown().await;
-        let (council, ledger) =
-            (self.seat.as_ref().map(|seat| seat.council.clone()), self.ledger.clone());
+        let (council, ledger) = (self.seat.as_ref().map(|seat| seat.council.clone()), self.ledger.clone());
         let closed = tokio::task::spawn_blocking(move || {
             if let Some(council) = council {
                 council.stop();

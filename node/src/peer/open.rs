@@ -6,9 +6,7 @@ use std::{
     time::Duration,
 };
 
-use antiphon_ledger::{
-    Ledger, OpenError, Options, Stage,
-};
+use antiphon_ledger::{Ledger, OpenError, Options, Stage};
 use antiphon_p2p::{ConnectionLimits, Event, Network, Services};
 use antiphon_proto::{NetworkId, wire::Genesis};
 use anyhow::{Context, bail};
@@ -20,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Peer, Reach,
-    follow::{self, Follower},
     council::{self, Seat, Seated},
+    follow::{self, Follower},
     orders::{Offline, Orders, Remote},
     services::Desk,
     state::NetworkState,

@@ -40,15 +40,19 @@ pub struct Desk {
 impl Desk {
     /// Starts to serve. Later calls change nothing.
     pub fn open(self: &Arc<Self>, ledger: Ledger, library: Arc<Library>, orders: Arc<dyn Orders>) {
+        self.keep_up(&ledger);
+        let _ = self.ledger.set(ledger);
+        let _ = self.library.set(library);
+        let _ = self.orders.set(orders);
+    }
+
+    /// Passes on what is new in the ledger, for as long as there is one.
+    fn keep_up(self: &Arc<Self>, ledger: &Ledger) {
         self.size.send_replace(ledger.size());
         let (mut grows, mut cosigned) = (ledger.watch(), ledger.watch_checkpoint());
         self.checkpoint.send_replace(ledger.checkpoint().unwrap_or_default().into());
         let size = self.size.clone();
-        let _ = self.ledger.set(ledger);
-        let _ = self.library.set(library);
-        let _ = self.orders.set(orders);
         tokio::spawn(async move {
-            // Ends with the ledger.
             while grows.changed().await.is_ok() {
                 size.send_replace(*grows.borrow_and_update());
             }
@@ -188,4 +192,68 @@ impl AudioSource for Desk {
 fn internal(content: &ContentHash, error: &dyn std::fmt::Display) -> AudioRefusal {
     tracing::warn!(%content, %error, "cannot serve");
     AudioRefusal::Internal
+}
+
+#[cfg(test)]
+mod tests {
+    use antiphon_ledger::{Options, bench, tree};
+    use antiphon_proto::{
+        SecretKey, SongId,
+        note::{self, Checkpoint, CosignedCheckpoint},
+        wire::Genesis,
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_log_is_served_as_the_ledger_has_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let member = SecretKey::from_seed(&[7; 32]);
+        let genesis = Genesis::new("", 1, [0; 16], &[member.public()]);
+        let ledger = Ledger::open(directory.path(), Options::without_rule(Some(genesis))).unwrap();
+        let content = |index: u64| ContentHash::of(&index.to_le_bytes());
+        for first in [0, 100, 200] {
+            let blocks: Vec<_> =
+                (first..first + 100).map(|index| format!("block {index}").into_bytes()).collect();
+            let song = |index| bench::RawSong { content: content(index), song_id: SongId(content(index).0) };
+            let songs: Vec<_> = (first..first + 100).map(song).collect();
+            bench::append_raw(&ledger, &blocks, &songs, format!("seal {first}").as_bytes()).unwrap();
+        }
+        let desk = Arc::new(Desk::default());
+        assert_eq!(desk.bundle(0, 1), Ok(None));
+        desk.keep_up(&ledger);
+        let _ = desk.ledger.set(ledger.clone());
+
+        let ends = |index, width| {
+            let bundle = desk.bundle(index, width).unwrap()?;
+            assert_eq!(bundle.check(index * 256, width), Ok(width));
+            Some(bundle.seals.iter().map(|seal| seal.end).collect::<Vec<_>>())
+        };
+        assert_eq!(ends(0, 256), Some(vec![100, 200]));
+        assert_eq!(ends(0, 150), Some(vec![100]));
+        assert_eq!(ends(0, 200), Some(vec![100, 200]));
+        assert_eq!(ends(1, 44), Some(vec![300]));
+        assert_eq!(ends(1, 43), Some(vec![]));
+        assert_eq!((ends(1, 45), ends(u64::MAX, 1)), (None, None));
+        let tile = desk.tile(0, 1, 44).unwrap().unwrap();
+        assert_eq!((tile.len(), &tile[..32]), (44 * 32, &tree::leaf_hash(b"block 256")[..]));
+        assert_eq!(desk.tile(300, 0, 1), Ok(None));
+
+        assert_eq!((desk.checkpoint(), desk.proof(&ProofQuery::Index(5))), (Ok(None), Ok(None)));
+        let root = ledger.root_at(300).unwrap().unwrap();
+        let checkpoint = Checkpoint { origin: note::origin(&ledger.network()), size: 300, root };
+        let mut cosigned = CosignedCheckpoint::new(checkpoint.clone());
+        cosigned.log_signatures = vec![(member.public(), checkpoint.log_signature(&member))];
+        cosigned.cosignatures = vec![checkpoint.cosign(&member, 1_700_000_000)];
+        let mut newest = desk.watch_checkpoint();
+        ledger.put_checkpoint(cosigned.encode().as_bytes(), &[member.public()]).unwrap();
+        newest.changed().await.unwrap();
+        assert_eq!(newest.borrow().to_vec(), ledger.checkpoint().unwrap());
+        let proof = ledger.block_proof(5).unwrap().unwrap().encode();
+        let of = |query| desk.proof(&query).unwrap();
+        assert_eq!(of(ProofQuery::Index(5)), Some(proof.clone()));
+        assert_eq!(of(ProofQuery::Song(SongId(content(5).0))), Some(proof.clone()));
+        assert_eq!(of(ProofQuery::Content(content(5))), Some(proof));
+        assert_eq!((of(ProofQuery::Index(300)), of(ProofQuery::Content(content(300)))), (None, None));
+    }
 }
