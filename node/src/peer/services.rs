@@ -198,9 +198,9 @@ fn internal(content: &ContentHash, error: &dyn std::fmt::Display) -> AudioRefusa
 mod tests {
     use antiphon_ledger::{Options, bench, tree};
     use antiphon_proto::{
-        SecretKey, SongId,
+        SecretKey,
         note::{self, Checkpoint, CosignedCheckpoint},
-        wire::Genesis,
+        wire::{Block, Genesis, Song, block},
     };
 
     use super::*;
@@ -212,11 +212,25 @@ mod tests {
         let genesis = Genesis::new("", 1, [0; 16], &[member.public()]);
         let ledger = Ledger::open(directory.path(), Options::without_rule(Some(genesis))).unwrap();
         let content = |index: u64| ContentHash::of(&index.to_le_bytes());
+        let song = |index: u64| Song {
+            registrant: vec![1; 32],
+            title: "title".to_owned(),
+            fingerprint: vec![2; 9],
+            content_hash: content(index).0.to_vec(),
+            bytes: 1_000,
+            duration_ms: 60_000,
+            created_ms: 1,
+            signature: vec![3; 64],
+            ..Song::default()
+        };
+        let block = |index: u64| {
+            let body = Some(block::Body::Song(song(index)));
+            Block { version: 1, index, prev: vec![4; 32], height: 1, time_ms: 5, body }.to_bytes()
+        };
         for first in [0, 100, 200] {
-            let blocks: Vec<_> =
-                (first..first + 100).map(|index| format!("block {index}").into_bytes()).collect();
-            let song = |index| bench::RawSong { content: content(index), song_id: SongId(content(index).0) };
-            let songs: Vec<_> = (first..first + 100).map(song).collect();
+            let blocks: Vec<_> = (first..first + 100).map(block).collect();
+            let raw = |index| bench::RawSong { content: content(index), song_id: song(index).id() };
+            let songs: Vec<_> = (first..first + 100).map(raw).collect();
             bench::append_raw(&ledger, &blocks, &songs, format!("seal {first}").as_bytes()).unwrap();
         }
         let desk = Arc::new(Desk::default());
@@ -236,7 +250,7 @@ mod tests {
         assert_eq!(ends(1, 43), Some(vec![]));
         assert_eq!((ends(1, 45), ends(u64::MAX, 1)), (None, None));
         let tile = desk.tile(0, 1, 44).unwrap().unwrap();
-        assert_eq!((tile.len(), &tile[..32]), (44 * 32, &tree::leaf_hash(b"block 256")[..]));
+        assert_eq!((tile.len(), &tile[..32]), (44 * 32, &tree::leaf_hash(&block(256))[..]));
         assert_eq!(desk.tile(300, 0, 1), Ok(None));
 
         assert_eq!((desk.checkpoint(), desk.proof(&ProofQuery::Index(5))), (Ok(None), Ok(None)));
@@ -252,7 +266,7 @@ mod tests {
         let proof = ledger.block_proof(5).unwrap().unwrap().encode();
         let of = |query| desk.proof(&query).unwrap();
         assert_eq!(of(ProofQuery::Index(5)), Some(proof.clone()));
-        assert_eq!(of(ProofQuery::Song(SongId(content(5).0))), Some(proof.clone()));
+        assert_eq!(of(ProofQuery::Song(song(5).id())), Some(proof.clone()));
         assert_eq!(of(ProofQuery::Content(content(5))), Some(proof));
         assert_eq!((of(ProofQuery::Index(300)), of(ProofQuery::Content(content(300)))), (None, None));
     }
