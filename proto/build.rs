@@ -3,9 +3,17 @@
 use std::error::Error;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    const FILES: [&str; 2] = ["schema/antiphon/v1/ledger.proto", "schema/antiphon/v1/wire.proto"];
+    const FILES: [&str; 3] = [
+        "schema/antiphon/v1/ledger.proto",
+        "schema/antiphon/v1/wire.proto",
+        "schema/antiphon/v1/council.proto",
+    ];
     println!("cargo:rerun-if-changed=schema");
     let descriptors = protox::compile(FILES, ["schema"])?;
-    prost_build::Config::new().enable_type_names().compile_fds(descriptors)?;
+    prost_build::Config::new()
+        .enable_type_names()
+        // A message among members is up to a megabyte: it is passed on without a copy.
+        .bytes([".antiphon.v1.CouncilFrame"])
+        .compile_fds(descriptors)?;
     Ok(())
 }

@@ -131,7 +131,7 @@ fn main() {
         let mut sealed = None;
         times.add(3, || {
             let proposal = order.propose(NOW, &registrations).unwrap();
-            let seal = sealer.seal(proposal.size, proposal.root);
+            let seal = sealer.seal(&proposal);
             let batch = SealedBatch { first: proposal.first, blocks: proposal.blocks, seal };
             order.append(&batch).unwrap();
             sealed = Some(batch);

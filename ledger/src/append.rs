@@ -1,19 +1,24 @@
 //! Proposing and appending batches: the state machine run over the store, and what it accepted made durable.
 
-use std::{collections::BTreeMap, num::NonZeroUsize, thread};
+use std::{collections::BTreeMap, num::NonZeroUsize, sync::Arc, thread};
 
 use antiphon_proto::{
-    BlockHash, ContentHash, RootHash, SongId, limits,
+    BlockHash, ContentHash, RootHash, SongId, canonical, limits,
     record::Invalid,
-    wire::{Registration, Song},
+    wire::{Block, Registration, Song},
 };
 
 use crate::{
     error::{AppendError, Fault},
     ledger::{Inner, Ledger, Writer, feed_from, song_at},
     refusal::Refusal,
+    roster::Changes,
     rule::{NearDuplicates, RuleError, Similar},
-    state::{ApplyError, Batch, Checked, CheckedRegistration, ContentEntry, Entry, Position, Receipt, View},
+    seal::{self, Sealed},
+    state::{
+        Applied, ApplyError, Batch, Checked, CheckedRegistration, ContentEntry, Entry, Position, Receipt,
+        View,
+    },
     store::{NewBatch, Store, Tip},
 };
 
@@ -54,16 +59,10 @@ pub struct Proposal {
     pub blocks: Vec<Vec<u8>>,
     /// One verdict for each registration, in the same order.
     pub verdicts: Vec<Verdict>,
-    /// Its height.
-    pub height: u64,
-    /// Its time in milliseconds since 1970.
-    pub time_ms: u64,
-    /// Size of the ledger with it.
-    pub size: u64,
+    /// The end of the ledger with it: size, last block, height, time.
+    pub end: Position,
     /// Root of the log with it.
     pub root: RootHash,
-    /// Hash of the last block with it.
-    pub head: Option<BlockHash>,
 }
 
 /// A proposal that was found valid, so that appending the same blocks need not find out again. The rule has taken
@@ -71,7 +70,16 @@ pub struct Proposal {
 pub(crate) struct Prepared {
     first: u64,
     hashes: Vec<BlockHash>,
-    entries: Vec<Entry>,
+    entries: Vec<Option<Entry>>,
+    changes: Changes,
+    /// The roster in it is still the one before the batch.
+    tip: Tip,
+}
+
+/// What a batch that is accepted makes of the ledger.
+struct Accepted {
+    receipts: Vec<Receipt>,
+    entries: Vec<Option<Entry>>,
     tip: Tip,
 }
 
@@ -122,6 +130,15 @@ impl View for Committed<'_> {
     }
 }
 
+impl Prepared {
+    /// Whether these are the blocks, in this place.
+    fn is(&self, first: u64, blocks: &[Vec<u8>]) -> bool {
+        self.first == first
+            && self.hashes.len() == blocks.len()
+            && self.hashes.iter().zip(blocks).all(|(hash, bytes)| *hash == BlockHash::of(bytes))
+    }
+}
+
 impl Writer {
     /// Forgets the last proposal, and with it whatever the rule holds beyond the ledger. A rule that failed before is
     /// mended first: there may be room on the disk again.
@@ -159,6 +176,16 @@ impl Writer {
 }
 
 impl Ledger {
+    /// Checks all that can be said of a registration without looking into the ledger: form, stamp, signature. What
+    /// passes is remembered, so that its batch is checked quicker.
+    ///
+    /// # Errors
+    /// [`Refusal::Invalid`].
+    pub fn check(&self, registration: &Registration) -> Result<(), Refusal> {
+        CheckedRegistration::new(&self.0.params, &self.0.proofs, registration)?;
+        Ok(())
+    }
+
     /// The batch that these registrations, in this order, would make at `time_ms` (or at the time of the last batch,
     /// if that is later). Nothing durable changes.
     ///
@@ -166,8 +193,9 @@ impl Ledger {
     /// [`Fault`] when there is no verdict; what is wrong with a registration is in its [`Verdict`].
     pub fn propose(&self, time_ms: u64, registrations: &[Registration]) -> Result<Proposal, Fault> {
         let inner = &*self.0;
-        let checked =
-            in_parallel(registrations, |registration| CheckedRegistration::new(&inner.params, registration));
+        let checked = in_parallel(registrations, |registration| {
+            CheckedRegistration::new(&inner.params, &inner.proofs, registration)
+        });
         let mut writer = inner.writer();
         let tip = inner.store.tip();
         writer.abandon(&inner.store)?;
@@ -178,6 +206,42 @@ impl Ledger {
             writer.rule_broken = true;
         }
         proposal
+    }
+
+    /// Holds a batch that somebody else proposes against every rule, as if it were to be appended. Returns the end of
+    /// the ledger with it, and the log's root. Nothing durable changes.
+    ///
+    /// # Errors
+    /// [`AppendError::Disagrees`] and other errors that [`AppendError::is_verdict`] tells are verdicts on the batch;
+    /// the rest are failures of this machine.
+    pub fn examine(&self, first: u64, blocks: &[Vec<u8>]) -> Result<(Position, RootHash), AppendError> {
+        let inner = &*self.0;
+        let mut writer = inner.writer();
+        let tip = inner.store.tip();
+        let size = tip.position.size;
+        if blocks.is_empty() {
+            return Err(AppendError::Empty);
+        }
+        if first != size {
+            return Err(AppendError::NotNext { size, first });
+        }
+        check_limits(first, blocks)?;
+        if let Some(prepared) = writer.prepared.as_ref().filter(|prepared| prepared.is(first, blocks)) {
+            return Ok((prepared.tip.position, prepared.tip.root()));
+        }
+        writer.abandon(&inner.store)?;
+        match inner.apply_all(&mut writer, tip, blocks) {
+            Ok(prepared) => {
+                let end = (prepared.tip.position, prepared.tip.root());
+                writer.prepared = Some(prepared);
+                Ok(end)
+            }
+            Err(error) => {
+                let failed = matches!(error, AppendError::Fault(Fault::Rule(RuleError::Index(_))));
+                writer.rule_broken |= failed || writer.rule.truncate(size).is_err();
+                Err(error)
+            }
+        }
     }
 
     /// Appends the next batch: checks its seal and every rule, makes it durable, shows it. All or nothing.
@@ -205,8 +269,7 @@ impl Ledger {
         if writer.rule_broken {
             writer.abandon(&inner.store)?;
         }
-        let done = inner.accept(&mut writer, tip, batch).and_then(|(receipts, entries, tip)| {
-            let tip = Tip { seal: batch.seal.clone(), ..tip };
+        let done = inner.accept(&mut writer, tip, batch).and_then(|Accepted { receipts, entries, tip }| {
             let new = NewBatch { first: batch.first, blocks: &batch.blocks, entries: &entries, tip };
             inner.store.commit(&mut writer.tail, new)?;
             Ok(receipts)
@@ -251,7 +314,8 @@ impl Inner {
         let start = tip.position;
         let (height, time_ms) = (start.height.saturating_add(1), time_ms.max(start.time_ms));
         let mut view = Committed::new(&self.store, &mut *writer.rule);
-        let mut batch = Batch::begin(&self.params, start, &mut view);
+        let roster = Arc::clone(&tip.roster);
+        let mut batch = Batch::begin(&self.params, start, &roster, &mut view);
         let (mut blocks, mut hashes) = (Vec::new(), Vec::new());
         let mut verdicts = Vec::with_capacity(checked.len());
         for registration in checked {
@@ -267,7 +331,7 @@ impl Inner {
             };
             verdicts.push(match batch.apply(&block) {
                 Ok(_) => {
-                    tip.count(&bytes, block.is_song());
+                    tip.count(&bytes, block.kind());
                     blocks.push(bytes);
                     hashes.push(block.hash());
                     Verdict::Accepted { position: blocks.len() - 1 }
@@ -278,85 +342,97 @@ impl Inner {
             });
         }
         tip.position = batch.position();
-        let entries = batch.into_entries();
-        let proposal = Proposal {
-            first: start.size,
-            blocks,
-            verdicts,
-            height,
-            time_ms,
-            size: tip.position.size,
-            root: tip.root(),
-            head: tip.head(),
-        };
+        let Applied { entries, changes } = batch.finish();
+        let proposal = Proposal { first: start.size, blocks, verdicts, end: tip.position, root: tip.root() };
         if !hashes.is_empty() {
-            writer.prepared = Some(Prepared { first: start.size, hashes, entries, tip });
+            writer.prepared = Some(Prepared { first: start.size, hashes, entries, changes, tip });
         }
         Ok(proposal)
     }
 
-    /// Holds a batch against every rule and its seal. Returns receipts, entries, and the ledger's end with it.
-    fn accept(
-        &self,
-        writer: &mut Writer,
-        tip: Tip,
-        batch: &SealedBatch,
-    ) -> Result<(Vec<Receipt>, Vec<Entry>, Tip), AppendError> {
-        // Taken before anything can fail: what is not appended now is not prepared any more.
-        let prepared = writer.prepared.take();
+    /// Holds a batch against every rule and its seal.
+    fn accept(&self, writer: &mut Writer, tip: Tip, batch: &SealedBatch) -> Result<Accepted, AppendError> {
         let first = tip.position.size;
-        let total: usize = batch.blocks.iter().map(Vec::len).sum();
-        if batch.blocks.len() > limits::BATCH_BLOCKS || total > limits::BATCH_BYTES {
-            return Err(AppendError::Refused { index: first, refusal: Refusal::BatchFull });
-        }
-        if let Some(prepared) = prepared {
-            let same = prepared.first == first
-                && prepared.hashes.len() == batch.blocks.len()
-                && prepared
-                    .hashes
-                    .iter()
-                    .zip(&batch.blocks)
-                    .all(|(hash, bytes)| *hash == BlockHash::of(bytes));
-            if same {
-                self.policy.verify(prepared.tip.position.size, prepared.tip.root(), &batch.seal)?;
-                let receipts = receipts(first, &prepared.tip.position, &prepared.hashes);
-                return Ok((receipts, prepared.entries, prepared.tip));
+        check_limits(first, &batch.blocks)?;
+        let prepared = writer.prepared.take();
+        let prepared = match prepared.filter(|prepared| prepared.is(first, &batch.blocks)) {
+            Some(prepared) => {
+                self.check_seal(&prepared.tip, &batch.seal)?;
+                prepared
             }
-        }
-        // Whatever a proposal left in the rule.
-        writer.rule.truncate(first).map_err(Fault::from)?;
-        self.apply_all(writer, tip, batch)
+            None => {
+                // Whatever a proposal left in the rule.
+                writer.rule.truncate(first).map_err(Fault::from)?;
+                // The seal first: a few signatures tell whether anything else is worth looking at.
+                let mut ahead = tip.clone();
+                for bytes in &batch.blocks {
+                    ahead.frontier.append(bytes);
+                }
+                // What the block says counts, whatever is wrong with it: that is told below.
+                let read = |bytes: &Vec<u8>| {
+                    let block = canonical::decode_lenient::<Block>("block", limits::BLOCK_BYTES, bytes);
+                    (BlockHash::of(bytes), block)
+                };
+                if let Some((link, Ok(block))) = batch.blocks.last().map(read) {
+                    ahead.position = Position {
+                        size: ahead.frontier.size(),
+                        link,
+                        height: block.height,
+                        time_ms: block.time_ms,
+                    };
+                }
+                self.check_seal(&ahead, &batch.seal)?;
+                self.apply_all(writer, tip, &batch.blocks)?
+            }
+        };
+        let receipts = receipts(first, &prepared.tip.position, &prepared.hashes);
+        let Prepared { entries, changes, mut tip, .. } = prepared;
+        tip.roster = Arc::new(tip.roster.advance(tip.position.height, seal::signers(&batch.seal), changes));
+        tip.seal.clone_from(&batch.seal);
+        Ok(Accepted { receipts, entries, tip })
     }
 
+    /// Whether the council that is to decide the next batch has decided on this end of the ledger.
+    fn check_seal(&self, with: &Tip, seal: &[u8]) -> Result<(), AppendError> {
+        let sealed = Sealed { council: with.roster.current(), position: &with.position, root: with.root() };
+        Ok(self.policy.verify(&sealed, seal)?)
+    }
+
+    /// Holds the blocks that would come next against every rule.
     fn apply_all(
         &self,
         writer: &mut Writer,
         mut tip: Tip,
-        batch: &SealedBatch,
-    ) -> Result<(Vec<Receipt>, Vec<Entry>, Tip), AppendError> {
-        // The seal first: one signature tells whether anything else is worth looking at.
-        for bytes in &batch.blocks {
-            // Which kind it is, is counted when it is known to be a block at all.
-            tip.frontier.append(bytes);
-        }
-        self.policy.verify(tip.frontier.size(), tip.root(), &batch.seal)?;
-        let checked = in_parallel(&batch.blocks, |bytes| Checked::parse(&self.params, bytes));
+        blocks: &[Vec<u8>],
+    ) -> Result<Prepared, AppendError> {
+        let first = tip.position.size;
+        let checked = in_parallel(blocks, |bytes| Checked::parse_with(&self.params, &self.proofs, bytes));
         let mut view = Committed::new(&self.store, &mut *writer.rule);
-        let mut state = Batch::begin(&self.params, tip.position, &mut view);
-        let mut receipts = Vec::with_capacity(checked.len());
-        for ((block, bytes), index) in checked.into_iter().zip(&batch.blocks).zip(batch.first..) {
-            // The seal is good, so it is not the sender who is wrong.
+        let roster = Arc::clone(&tip.roster);
+        let mut state = Batch::begin(&self.params, tip.position, &roster, &mut view);
+        let mut hashes = Vec::with_capacity(checked.len());
+        for ((block, bytes), index) in checked.into_iter().zip(blocks).zip(first..) {
             let refused = |refusal| AppendError::Disagrees { index, refusal };
             let block = block.map_err(|invalid| refused(invalid.into()))?;
-            receipts.push(state.apply(&block).map_err(|error| match error {
+            state.apply(&block).map_err(|error| match error {
                 ApplyError::Refused(refusal) => refused(refusal),
                 ApplyError::Fault(fault) => fault.into(),
-            })?);
-            tip.add(bytes.len() as u64, block.is_song());
+            })?;
+            hashes.push(block.hash());
+            tip.count(bytes, block.kind());
         }
         tip.position = state.position();
-        Ok((receipts, state.into_entries(), tip))
+        let Applied { entries, changes } = state.finish();
+        Ok(Prepared { first, hashes, entries, changes, tip })
     }
+}
+
+fn check_limits(first: u64, blocks: &[Vec<u8>]) -> Result<(), AppendError> {
+    let total: usize = blocks.iter().map(Vec::len).sum();
+    if blocks.len() > limits::BATCH_BLOCKS || total > limits::BATCH_BYTES {
+        return Err(AppendError::Refused { index: first, refusal: Refusal::BatchFull });
+    }
+    Ok(())
 }
 
 fn receipts(first: u64, end: &Position, hashes: &[BlockHash]) -> Vec<Receipt> {

@@ -5,7 +5,7 @@ use antiphon_proto::{ContentHash, SongId};
 use crate::{
     error::AppendError,
     ledger::Ledger,
-    state::Entry,
+    state::{Entry, Kind},
     store::{NewBatch, Tip},
 };
 
@@ -33,14 +33,12 @@ pub fn append_raw(
     let mut writer = inner.writer();
     let mut tip = inner.store.tip();
     let first = tip.position.size;
-    let entry = |(song, song_index): (&RawSong, u64)| Entry {
-        content: song.content,
-        song_id: song.song_id,
-        song_index,
+    let entry = |(song, song_index): (&RawSong, u64)| {
+        Some(Entry { content: song.content, song_id: song.song_id, song_index })
     };
-    let entries: Vec<Entry> = songs.iter().zip(first..).map(entry).collect();
+    let entries: Vec<Option<Entry>> = songs.iter().zip(first..).map(entry).collect();
     for bytes in blocks {
-        tip.add(bytes.len() as u64, true);
+        tip.add(bytes.len() as u64, Kind::Song);
     }
     tip.position.size = first.saturating_add(blocks.len() as u64);
     let tip = Tip { seal: seal.to_vec(), ..tip };

@@ -85,9 +85,6 @@ pub enum OpenError {
     /// The genesis document that was given breaks a rule.
     #[error(transparent)]
     Genesis(#[from] GenesisError),
-    /// This version cannot follow the network.
-    #[error(transparent)]
-    Unsupported(#[from] SealError),
     /// Acknowledged blocks are not what was written.
     #[error(transparent)]
     Damaged(#[from] Box<Damage>),
@@ -179,6 +176,12 @@ impl AppendError {
     #[must_use]
     pub const fn is_invalid_batch(&self) -> bool {
         matches!(self, Self::Empty | Self::Refused { .. } | Self::Seal(_))
+    }
+
+    /// Whether this is what the rules say of the batch, and not a failure of this machine.
+    #[must_use]
+    pub const fn is_verdict(&self) -> bool {
+        self.is_invalid_batch() || matches!(self, Self::Disagrees { .. } | Self::NotNext { .. })
     }
 }
 

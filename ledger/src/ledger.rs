@@ -20,6 +20,8 @@ use crate::{
     error::{Damage, Fault, OpenError, ReadError},
     log::Log,
     progress::{Progress, Stage},
+    proofs::Proofs,
+    roster::Roster,
     rule::{Closest, NearDuplicates, NoRule, Similar},
     seal::SealPolicy,
     state::{ContentEntry, Params, View as _},
@@ -63,6 +65,8 @@ pub(crate) struct Inner {
     pub(crate) genesis: Genesis,
     pub(crate) params: Params,
     pub(crate) policy: SealPolicy,
+    /// Signatures and stamps that were checked.
+    pub(crate) proofs: Proofs,
     pub(crate) store: Store,
     /// What is derived from the blocks for readers, and the newest checkpoint.
     pub(crate) log: Log,
@@ -134,7 +138,7 @@ impl Ledger {
         let lock = files::DirLock::take(dir)?;
         let genesis = genesis(dir, options.genesis)?;
         let params = Params::of(&genesis);
-        let policy = SealPolicy::new(&genesis)?;
+        let policy = SealPolicy::new(&genesis);
         let tell = |progress| {
             if let Some(on_progress) = &options.progress {
                 on_progress(progress);
@@ -142,17 +146,27 @@ impl Ledger {
         };
         let check = |tip: &Tip| match tip.position.size {
             0 => Ok(()),
-            size => policy
-                .verify(size, tip.root(), &tip.seal)
+            _ => tip
+                .check_seal(&policy)
                 .map_err(|error| format!("the blocks up to here are not those that were sealed ({error})")),
         };
-        let (store, tail) = Store::open(dir, &params.network, tuning, &check, &tell)?;
+        let (store, tail) = Store::open(dir, &genesis, tuning, &check, &tell)?;
         let log = Log::open(dir, &params.network, &store)?;
         let mut rule = options.rule;
         feed(&store, &mut *rule, &tell)?;
         let size = watch::Sender::new(store.size());
         let writer = Mutex::new(Writer { tail, rule, prepared: None, rule_broken: false });
-        Ok(Self(Arc::new(Inner { genesis, params, policy, store, log, writer, size, _lock: lock })))
+        Ok(Self(Arc::new(Inner {
+            genesis,
+            params,
+            policy,
+            proofs: Proofs::new(),
+            store,
+            log,
+            writer,
+            size,
+            _lock: lock,
+        })))
     }
 
     /// The network's genesis document.
@@ -195,6 +209,12 @@ impl Ledger {
     #[must_use]
     pub fn time_ms(&self) -> u64 {
         self.0.store.tip().position.time_ms
+    }
+
+    /// The council around the end of the ledger.
+    #[must_use]
+    pub fn roster(&self) -> Arc<Roster> {
+        self.0.store.tip().roster
     }
 
     /// Proof over the whole ledger; `None` when it is empty.
@@ -395,7 +415,6 @@ fn genesis(dir: &Path, given: Option<Genesis>) -> Result<Genesis, OpenError> {
         }
         let genesis = given.ok_or_else(|| OpenError::NotFound { dir: dir.to_owned() })?;
         genesis.check()?;
-        SealPolicy::new(&genesis)?;
         files::write_atomically(&path, &canonical::encode(&genesis))?;
         return Ok(genesis);
     };

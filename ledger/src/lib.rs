@@ -12,12 +12,15 @@ mod append;
 #[doc(hidden)]
 pub mod bench;
 mod codec;
+pub mod council;
 pub mod dump;
 pub mod error;
 mod ledger;
 pub mod log;
 mod progress;
+mod proofs;
 pub mod refusal;
+pub mod roster;
 pub mod rule;
 pub mod seal;
 pub mod sequencer;
@@ -32,6 +35,7 @@ pub use ledger::{IdPrefix, IdPrefixError, Info, Ledger, OnProgress, Options, VAR
 pub use log::CheckpointError;
 pub use progress::{Progress, Stage};
 pub use refusal::Refusal;
+pub use roster::Roster;
 pub use rule::{Closest, NearDuplicates, NoRule, RuleError, Similar};
 pub use state::{ContentEntry, Receipt};
 #[doc(hidden)]

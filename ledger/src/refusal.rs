@@ -94,6 +94,9 @@ pub enum Refusal {
         /// What it says.
         got: u64,
     },
+    /// An act of the council that cannot stand here.
+    #[error("council act: {0}")]
+    Act(&'static str),
     /// The batch has no room for it.
     #[error("the batch would hold more than {blocks} blocks or {bytes} bytes",
         blocks = limits::BATCH_BLOCKS, bytes = limits::BATCH_BYTES)]
@@ -112,6 +115,7 @@ impl Refusal {
             Self::Quota { .. } => RefusalCode::Quota,
             Self::FromTheFuture { .. } | Self::Time { .. } => RefusalCode::Time,
             Self::BatchFull => RefusalCode::Limit,
+            Self::Act(_) => RefusalCode::Council,
             Self::BadFingerprint(_) | Self::Index { .. } | Self::Link { .. } | Self::Height { .. } => {
                 RefusalCode::Malformed
             }

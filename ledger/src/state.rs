@@ -10,12 +10,14 @@ use std::collections::BTreeMap;
 use antiphon_proto::{
     BlockHash, ContentHash, NetworkId, PublicKey, SongId, limits,
     record::{BLOCK_VERSION, Invalid},
-    wire::{Block, Genesis, Registration, Song, Variant, block, registration},
+    wire::{Block, Council, Genesis, Registration, Song, Variant, block, registration},
 };
 
 use crate::{
     error::Fault,
+    proofs::Proofs,
     refusal::Refusal,
+    roster::{Changes, Roster},
     rule::{RuleError, Similar},
 };
 
@@ -124,11 +126,21 @@ impl Checked {
     /// # Errors
     /// The first rule that is broken.
     pub fn parse(params: &Params, bytes: &[u8]) -> Result<Self, Invalid> {
+        Self::parse_with(params, &Proofs::none(), bytes)
+    }
+
+    /// [`Checked::parse`], without the proofs that are known to hold.
+    pub(crate) fn parse_with(params: &Params, proofs: &Proofs, bytes: &[u8]) -> Result<Self, Invalid> {
         let block = Block::parse(bytes)?;
         match &block.body {
-            Some(block::Body::Song(song)) => song.check_proofs(&params.network, params.stamp_bits)?,
+            Some(block::Body::Song(song)) => {
+                proofs.check(song, |song| song.check_proofs(&params.network, params.stamp_bits))?;
+            }
             Some(block::Body::Variant(variant)) => {
-                variant.check_proofs(&params.network, params.stamp_bits)?;
+                proofs.check(variant, |variant| variant.check_proofs(&params.network, params.stamp_bits))?;
+            }
+            Some(block::Body::Council(council)) => {
+                proofs.check(council, |council| council.check_proofs(&params.network))?;
             }
             None => return Err(Invalid::Missing("block body")),
         }
@@ -148,6 +160,7 @@ impl Checked {
         let body = match &registration.0.body {
             Some(registration::Body::Song(song)) => block::Body::Song(song.clone()),
             Some(registration::Body::Variant(variant)) => block::Body::Variant(variant.clone()),
+            Some(registration::Body::Council(council)) => block::Body::Council(council.clone()),
             None => return Err(Invalid::Missing("registration body")),
         };
         let song = matches!(body, block::Body::Song(_));
@@ -174,10 +187,10 @@ impl Checked {
         &self.block
     }
 
-    /// Whether it is a song's.
+    /// What it is.
     #[must_use]
-    pub const fn is_song(&self) -> bool {
-        matches!(self.block.body, Some(block::Body::Song(_)))
+    pub const fn kind(&self) -> Kind {
+        Kind::of(&self.block)
     }
 
     /// Its hash.
@@ -192,9 +205,50 @@ impl Checked {
 pub(crate) struct CheckedRegistration<'a>(&'a Registration);
 
 impl<'a> CheckedRegistration<'a> {
-    pub(crate) fn new(params: &Params, registration: &'a Registration) -> Result<Self, Invalid> {
-        registration.check(&params.network, params.stamp_bits)?;
+    pub(crate) fn new(
+        params: &Params,
+        proofs: &Proofs,
+        registration: &'a Registration,
+    ) -> Result<Self, Invalid> {
+        match &registration.body {
+            Some(registration::Body::Song(song)) => {
+                song.check_form()?;
+                proofs.check(song, |song| song.check_proofs(&params.network, params.stamp_bits))?;
+            }
+            Some(registration::Body::Variant(variant)) => {
+                variant.check_form()?;
+                proofs.check(variant, |variant| variant.check_proofs(&params.network, params.stamp_bits))?;
+            }
+            Some(registration::Body::Council(council)) => {
+                council.check_form()?;
+                proofs.check(council, |council| council.check_proofs(&params.network))?;
+            }
+            None => return Err(Invalid::Missing("registration body")),
+        }
         Ok(Self(registration))
+    }
+}
+
+/// What a block is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A song.
+    Song,
+    /// Another encoding of one.
+    Variant,
+    /// An act of the council.
+    Council,
+}
+
+impl Kind {
+    /// The kind of a block that has a body; parsing makes sure of that.
+    #[must_use]
+    pub const fn of(block: &Block) -> Self {
+        match &block.body {
+            Some(block::Body::Song(_)) => Self::Song,
+            Some(block::Body::Variant(_)) => Self::Variant,
+            Some(block::Body::Council(_)) | None => Self::Council,
+        }
     }
 }
 
@@ -233,25 +287,38 @@ pub enum ApplyError {
     Fault(#[from] Fault),
 }
 
+/// What a batch that was applied leaves behind.
+#[derive(Debug)]
+pub(crate) struct Applied {
+    /// What must be remembered of each block, in order; none for a block that is not looked up.
+    pub(crate) entries: Vec<Option<Entry>>,
+    /// What it changes in the council.
+    pub(crate) changes: Changes,
+}
+
 /// A batch while its blocks are applied, one after the other.
 pub struct Batch<'a, V> {
     params: &'a Params,
     view: &'a mut V,
+    roster: &'a Roster,
+    changes: Changes,
     position: Position,
     blocks: usize,
     bytes: usize,
     contents: BTreeMap<ContentHash, ContentEntry>,
     songs: BTreeMap<SongId, u64>,
     records: BTreeMap<PublicKey, u32>,
-    entries: Vec<Entry>,
+    entries: Vec<Option<Entry>>,
 }
 
 impl<'a, V: View> Batch<'a, V> {
     /// A batch that begins where the ledger ends.
-    pub fn begin(params: &'a Params, position: Position, view: &'a mut V) -> Self {
+    pub fn begin(params: &'a Params, position: Position, roster: &'a Roster, view: &'a mut V) -> Self {
         Self {
             params,
             view,
+            changes: roster.no_changes(),
+            roster,
             position,
             blocks: 0,
             bytes: 0,
@@ -268,10 +335,9 @@ impl<'a, V: View> Batch<'a, V> {
         self.position
     }
 
-    /// What must be remembered of the blocks applied so far, in order.
-    #[must_use]
-    pub fn into_entries(self) -> Vec<Entry> {
-        self.entries
+    /// What the blocks applied so far leave behind.
+    pub(crate) fn finish(self) -> Applied {
+        Applied { entries: self.entries, changes: self.changes }
     }
 
     /// Applies the next block: all rules, or no change.
@@ -281,12 +347,16 @@ impl<'a, V: View> Batch<'a, V> {
     pub fn apply(&mut self, checked: &Checked) -> Result<Receipt, ApplyError> {
         self.check_frame(checked)?;
         let block = checked.block();
-        let (entry, registrant) = match &block.body {
-            Some(block::Body::Song(song)) => self.apply_song(song, block.time_ms)?,
-            Some(block::Body::Variant(variant)) => self.apply_variant(variant)?,
+        let found = match &block.body {
+            Some(block::Body::Song(song)) => Some(self.apply_song(song, block.time_ms)?),
+            Some(block::Body::Variant(variant)) => Some(self.apply_variant(variant)?),
+            Some(block::Body::Council(council)) => {
+                self.apply_council(council, block.height)?;
+                None
+            }
             None => return Err(Refusal::from(Invalid::Missing("block body")).into()),
         };
-        self.remember(checked, entry, registrant);
+        self.remember(checked, found);
         Ok(Receipt { index: block.index, height: block.height, time_ms: block.time_ms, hash: checked.hash() })
     }
 
@@ -385,14 +455,24 @@ impl<'a, V: View> Batch<'a, V> {
         Ok((Entry { content, song_id, song_index }, registrant))
     }
 
-    /// Nothing here fails: a block is applied whole or not at all.
-    fn remember(&mut self, checked: &Checked, entry: Entry, registrant: PublicKey) {
+    fn apply_council(&mut self, council: &Council, height: u64) -> Result<(), ApplyError> {
+        self.roster.apply(&mut self.changes, council, height)?;
+        self.view.accept_other(self.position.size);
+        Ok(())
+    }
+
+    /// Nothing here fails: a block is applied whole or not at all. `found` is what it can be found by, and who
+    /// registered it.
+    fn remember(&mut self, checked: &Checked, found: Option<(Entry, PublicKey)>) {
         let block = checked.block();
-        let place = ContentEntry { index: block.index, song_index: entry.song_index, song_id: entry.song_id };
-        self.contents.insert(entry.content, place);
-        let records = self.records.entry(registrant).or_insert(0);
-        *records = records.saturating_add(1);
-        self.entries.push(entry);
+        if let Some((entry, registrant)) = &found {
+            let place =
+                ContentEntry { index: block.index, song_index: entry.song_index, song_id: entry.song_id };
+            self.contents.insert(entry.content, place);
+            let records = self.records.entry(*registrant).or_insert(0);
+            *records = records.saturating_add(1);
+        }
+        self.entries.push(found.map(|(entry, _)| entry));
         self.blocks += 1;
         self.bytes += checked.bytes;
         self.position = Position {
@@ -408,18 +488,19 @@ impl<'a, V: View> Batch<'a, V> {
 pub(crate) fn entry_of(
     block: &Block,
     mut song_index: impl FnMut(&SongId) -> Result<Option<u64>, Fault>,
-) -> Result<Entry, ApplyError> {
+) -> Result<Option<Entry>, ApplyError> {
     match &block.body {
-        Some(block::Body::Song(song)) => Ok(Entry {
+        Some(block::Body::Song(song)) => Ok(Some(Entry {
             content: song.content().map_err(Refusal::from)?,
             song_id: song.id(),
             song_index: block.index,
-        }),
+        })),
         Some(block::Body::Variant(variant)) => {
             let song_id = variant.song().map_err(Refusal::from)?;
             let song_index = song_index(&song_id)?.ok_or(Refusal::UnknownSong(song_id))?;
-            Ok(Entry { content: variant.content().map_err(Refusal::from)?, song_id, song_index })
+            Ok(Some(Entry { content: variant.content().map_err(Refusal::from)?, song_id, song_index }))
         }
+        Some(block::Body::Council(_)) => Ok(None),
         None => Err(Refusal::from(Invalid::Missing("block body")).into()),
     }
 }

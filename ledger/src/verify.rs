@@ -1,5 +1,7 @@
 //! Verifying a whole ledger: every byte and every rule again, from the first block on.
 
+use std::sync::Arc;
+
 use antiphon_proto::{BlockHash, ContentHash, RootHash, SongId, wire::Song};
 
 use crate::{
@@ -8,7 +10,8 @@ use crate::{
     ledger::{Inner, Ledger, REPORT_EVERY},
     progress::{Progress, Stage},
     rule::{NearDuplicates, NoRule, Similar},
-    state::{ApplyError, Batch, Checked, ContentEntry, Entry, Position, View},
+    seal::signers,
+    state::{Applied, ApplyError, Batch, Checked, ContentEntry, Entry, Position, View},
     store::{RawBatch, Step, Tip},
 };
 
@@ -107,7 +110,7 @@ impl Inner {
     ) -> Result<VerifyReport, VerifyError> {
         let end = self.store.tip();
         let total = end.position.size;
-        let mut tip = Tip::start(&self.params.network);
+        let mut tip = Tip::start(&self.genesis);
         let mut walker = self.store.walk();
         let (mut batches, mut reported) = (0u64, 0);
         while tip.position.size < total {
@@ -156,7 +159,8 @@ impl Inner {
         let checked = in_parallel(&batch.blocks, |bytes| Checked::parse(&self.params, bytes));
         let committed = Committed::new(&self.store, rule);
         let mut view = Historic { committed, first: batch.first };
-        let mut state = Batch::begin(&self.params, tip.position, &mut view);
+        let roster = Arc::clone(&tip.roster);
+        let mut state = Batch::begin(&self.params, tip.position, &roster, &mut view);
         for ((block, bytes), index) in checked.into_iter().zip(&batch.blocks).zip(batch.first..) {
             let refused = |refusal| VerifyError::Refused { index, refusal };
             let block = block.map_err(|invalid| refused(invalid.into()))?;
@@ -164,25 +168,31 @@ impl Inner {
                 ApplyError::Refused(refusal) => refused(refusal),
                 ApplyError::Fault(fault) => fault.into(),
             })?;
-            tip.count(bytes, block.is_song());
+            tip.count(bytes, block.kind());
         }
         tip.position = state.position();
-        let entries = state.into_entries();
+        let Applied { entries, changes } = state.finish();
+        tip.roster = Arc::new(roster.advance(tip.position.height, signers(&batch.seal), changes));
+        tip.seal.clone_from(&batch.seal);
         let (first, last) = (batch.first, tip.position.size.saturating_sub(1));
-        self.policy
-            .verify(tip.position.size, tip.root(), &batch.seal)
-            .map_err(|source| VerifyError::Seal { first, last, source })?;
+        tip.check_seal(&self.policy).map_err(|source| VerifyError::Seal { first, last, source })?;
         self.verify_index(batch, &entries, &tip.position)
     }
 
     /// Everything that can be looked up about a batch's blocks must lead to them.
-    fn verify_index(&self, batch: &RawBatch, entries: &[Entry], end: &Position) -> Result<(), VerifyError> {
+    fn verify_index(
+        &self,
+        batch: &RawBatch,
+        entries: &[Option<Entry>],
+        end: &Position,
+    ) -> Result<(), VerifyError> {
         for ((entry, bytes), index) in entries.iter().zip(&batch.blocks).zip(batch.first..end.size) {
             let wrong = |what| VerifyError::Index { index, what };
-            let place = ContentEntry { index, song_index: entry.song_index, song_id: entry.song_id };
             if self.store.block(index)?.as_ref() != Some(bytes) {
                 return Err(wrong("place"));
             }
+            let Some(entry) = entry else { continue };
+            let place = ContentEntry { index, song_index: entry.song_index, song_id: entry.song_id };
             if self.store.content(&entry.content)? != Some(place) {
                 return Err(wrong("content"));
             }

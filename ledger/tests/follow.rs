@@ -3,8 +3,15 @@
 
 mod common;
 
-use antiphon_ledger::{AppendError, Ledger, Options, Refusal, SealedBatch, seal::SealError};
-use antiphon_proto::{note::NoteError, wire::Block};
+use antiphon_ledger::{
+    AppendError, Ledger, Options, Proposal, Refusal, SealedBatch, seal::SealError, state::Position,
+};
+use antiphon_proto::{
+    BlockHash,
+    certificate::CertificateError,
+    council::{VoteKind, vote_message},
+    wire::Block,
+};
 use common::{Artist, batches, extend, genesis, key, open, sealed, sealer};
 
 /// A ledger of six batches: songs, variants, and one block alone.
@@ -108,33 +115,35 @@ fn other_seals_orders_and_cuts() {
     let next = &all[2];
     let mut reordered = next.clone();
     reordered.blocks.swap(0, 1);
-    assert!(matches!(follower.append(&reordered), Err(AppendError::Seal(SealError::Root { .. }))));
+    assert!(matches!(follower.append(&reordered), Err(AppendError::Seal(SealError::Other(_)))));
     let mut short = next.clone();
     short.blocks.pop();
-    assert!(matches!(follower.append(&short), Err(AppendError::Seal(SealError::Size { .. }))));
+    assert!(matches!(follower.append(&short), Err(AppendError::Seal(SealError::Other(_)))));
     let empty = SealedBatch { blocks: vec![], ..next.clone() };
     assert!(matches!(follower.append(&empty), Err(AppendError::Empty)));
     let other_seal = SealedBatch { seal: all[3].seal.clone(), ..next.clone() };
-    assert!(matches!(follower.append(&other_seal), Err(AppendError::Seal(SealError::Size { .. }))));
+    assert!(matches!(follower.append(&other_seal), Err(AppendError::Seal(SealError::Other(_)))));
     let no_seal = SealedBatch { seal: vec![], ..next.clone() };
-    assert!(matches!(follower.append(&no_seal), Err(AppendError::Seal(SealError::Note(_)))));
+    assert!(matches!(follower.append(&no_seal), Err(AppendError::Seal(SealError::Form))));
     follower.append(next).unwrap();
 }
 
 #[test]
 fn a_stranger_cannot_seal() {
     let (_dir, follower, all) = follower();
-    let text = String::from_utf8(all[2].seal.clone()).unwrap();
-    let (checkpoint, _) = antiphon_proto::note::Checkpoint::open(
-        text.as_bytes(),
-        &antiphon_proto::note::origin(&follower.network()),
-        &[common::member().public()],
-    )
-    .unwrap();
-    let seal = checkpoint.sign(&key(9)).into_bytes();
+    let mut certificate = antiphon_ledger::seal::certificate(&all[2].seal, 1).unwrap();
+    let message = vote_message(
+        VoteKind::Precommit,
+        &follower.network(),
+        certificate.height,
+        certificate.round,
+        Some(&certificate.value),
+    );
+    certificate.add(0, key(9).sign(&message));
+    let seal = antiphon_ledger::seal::encode(antiphon_ledger::seal::signers(&all[2].seal), &certificate);
     let bad = SealedBatch { seal, ..all[2].clone() };
     let error = refuses(&follower, &bad, &all[2]);
-    assert!(matches!(error, AppendError::Seal(SealError::Note(NoteError::Unsigned))));
+    assert!(matches!(error, AppendError::Seal(SealError::Certificate(CertificateError::Signature(_)))));
 }
 
 /// The member itself cannot put in what breaks a rule: every peer looks for itself.
@@ -144,13 +153,19 @@ fn the_member_is_bound_by_the_rules() {
     let ledger = open(dir.path());
     let artist = Artist::new(1, ledger.genesis());
     extend(&ledger, &[artist.song_registration(1)]).unwrap();
-    let (good, _) = sealed(&ledger, common::START_MS, &[artist.song_registration(2)]);
+    let (good, proposal) = sealed(&ledger, common::START_MS, &[artist.song_registration(2)]);
     let try_changed = |change: &dyn Fn(&mut Block)| {
         let mut block = Block::parse(&good.blocks[0]).unwrap();
         change(&mut block);
         let blocks = vec![block.to_bytes()];
         let root = root_with(&ledger, &blocks);
-        let seal = sealer(ledger.genesis()).seal(2, root);
+        let end = Position {
+            size: 2,
+            link: BlockHash::of(&blocks[0]),
+            height: block.height,
+            time_ms: block.time_ms,
+        };
+        let seal = sealer(ledger.genesis()).seal(&Proposal { end, root, ..proposal.clone() });
         match ledger.append(&SealedBatch { first: 1, blocks, seal }) {
             Err(AppendError::Disagrees { index: 1, refusal }) => refusal,
             other => panic!("{other:?}"),

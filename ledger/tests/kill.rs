@@ -7,15 +7,15 @@ use std::{
     io::{BufRead as _, BufReader},
     path::Path,
     process::{Child, Command, Stdio},
-    sync::{Arc, mpsc},
+    sync::mpsc,
     time::Duration,
 };
 
 use antiphon_ledger::{
     Ledger, OpenError, Options, Tuning,
-    sequencer::{Answer, Sequencer as _, Solo},
+    sequencer::{Answer, Sequencer as _},
 };
-use common::{Artist, START_MS, genesis, member};
+use common::{Artist, council, genesis};
 
 /// Names the directory to the child, which is this very test.
 const CHILD_DIR: &str = "ANTIPHON_TEST_KILL_DIR";
@@ -34,7 +34,7 @@ fn child() {
     let ledger = open(Path::new(&dir));
     let artist = Artist::new(1, ledger.genesis());
     let mut number = ledger.size();
-    let solo = Solo::start(ledger, member(), Arc::new(|| START_MS)).unwrap();
+    let solo = council(&ledger, Path::new(&dir));
     loop {
         let some = (number..number + 7).map(|n| (n, solo.submit(artist.song_registration(n))));
         for (n, submission) in some.collect::<Vec<_>>() {

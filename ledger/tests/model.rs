@@ -186,6 +186,7 @@ impl Model {
             registration::Body::Variant(variant) => {
                 (&variant.content_hash, &variant.registrant, variant.song().unwrap(), false)
             }
+            registration::Body::Council(_) => unreachable!("this test makes none"),
         };
         if self.contents.contains_key(content) {
             return Some(RefusalCode::DuplicateContent);
@@ -222,7 +223,7 @@ impl Model {
                     let short: IdPrefix = song.id().to_string()[..9].parse().unwrap();
                     assert_eq!(ledger.songs_with_id_prefix(&short, 2).unwrap(), [(song.id(), index)]);
                 }
-                registration::Body::Variant(_) => assert_eq!(ledger.song(index).unwrap(), None),
+                _ => assert_eq!(ledger.song(index).unwrap(), None),
             }
             let first = self.starts.iter().rfind(|start| **start <= index);
             assert_eq!(ledger.batch_from(index).unwrap().map(|batch| batch.first), first.copied());

@@ -22,6 +22,8 @@ pub struct Config {
     pub network: Network,
     /// Pages and metrics.
     pub http: Http,
+    /// A seat in the council.
+    pub council: Council,
 }
 
 /// What is scanned and how it is registered.
@@ -66,6 +68,30 @@ pub struct Network {
     pub peer_vps: Vec<String>,
     /// Network id to insist on. A peer of another network is then refused.
     pub id: Option<String>,
+    /// Genesis document (TOML) to start a new data directory from. Unset: the first peer that answers says which
+    /// network it is.
+    pub genesis: Option<PathBuf>,
+}
+
+/// A seat in the council.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Council {
+    /// File of the member's key. One process at a time may vote with it. Unset: the data directory's own, if it began
+    /// the network.
+    pub key: Option<PathBuf>,
+    /// Milliseconds from one height to the next, unless a full batch waits. Shorter answers registrants sooner, and
+    /// costs every peer a certificate of some 240 bytes each time.
+    pub height_ms: u64,
+    /// The member does not know what it has signed, and joins again. Only ever a flag: it is for one start.
+    #[serde(skip)]
+    pub rejoin: bool,
+}
+
+impl Default for Council {
+    fn default() -> Self {
+        Self { key: None, height_ms: 1_000, rejoin: false }
+    }
 }
 
 /// Pages and metrics.
@@ -74,6 +100,9 @@ pub struct Network {
 pub struct Http {
     /// Where `/healthz` and `/metrics` are served. Anybody who reaches this address can read them.
     pub addr: Option<SocketAddr>,
+    /// Where the ledger is served as static files in the layout of C2SP tlog-tiles, for explorers and mirrors. Unset:
+    /// nowhere. What is served is public; put a reverse proxy before it for TLS.
+    pub serve_log: Option<SocketAddr>,
 }
 
 impl Config {
@@ -146,6 +175,7 @@ mod tests {
                 ("ANTIPHON__LIBRARY__WORKERS", "1"),
                 ("ANTIPHON__NETWORK__PEER_VPS", "[\"/ip4/192.0.2.1/tcp/1\"]"),
                 ("ANTIPHON__NETWORK__ID", "abc"),
+                ("ANTIPHON__HTTP__SERVE_LOG", "[::1]:90"),
                 ("HOME", "/nowhere"),
             ],
         )
@@ -154,6 +184,10 @@ mod tests {
         assert_eq!((config.library.workers, config.library.watch), (1, true));
         assert_eq!(config.network.peer_vps, ["/ip4/192.0.2.1/tcp/1"]);
         assert_eq!(config.network.id.as_deref(), Some("abc"));
+        assert_eq!(
+            (config.http.addr, config.http.serve_log),
+            ("127.0.0.1:80".parse().ok(), "[::1]:90".parse().ok())
+        );
     }
 
     #[test]

@@ -41,19 +41,32 @@ pub struct Failure {
     pub kind: Kind,
     /// What, where, and what to do.
     pub message: String,
+    /// The first block that is wrong, or cannot be verified, where that is what failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_bad: Option<u64>,
 }
 
 impl Failure {
     /// A failure of a class.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        Self { kind, message: message.into(), first_bad: None }
+    }
+
+    /// The same about a block.
+    #[must_use]
+    pub fn at(self, first_bad: Option<u64>) -> Self {
+        Self { first_bad, ..self }
     }
 
     /// The class and message of any error.
     #[must_use]
     pub fn of(error: &anyhow::Error) -> Self {
-        let kind = error.downcast_ref::<Self>().map_or(Kind::Failed, |failure| failure.kind);
-        Self { kind, message: format!("{error:#}") }
+        let known = error.downcast_ref::<Self>();
+        Self {
+            kind: known.map_or(Kind::Failed, |failure| failure.kind),
+            message: format!("{error:#}"),
+            first_bad: known.and_then(|failure| failure.first_bad),
+        }
     }
 }
 

@@ -4,10 +4,16 @@
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod council_ops;
+pub mod export;
 pub mod failure;
+pub mod genesis_file;
 pub mod http;
+pub mod ledger_ops;
 pub mod library;
+pub mod mirror;
 pub mod ops;
 pub mod peer;
 pub mod rule;
+pub mod serve_log;
 pub mod system;

@@ -3,18 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use antiphon_fingerprint::Analyzer;
-use antiphon_proto::{
-    BlockHash, Container,
-    wire::{Block, Song, block::Body},
-};
+use antiphon_ledger::Ledger;
+use antiphon_proto::wire::{Block, Song, block::Body};
 use anyhow::Context;
-use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::{
+    council_ops,
+    export::{self, Outputs},
     failure::{Failure, Kind},
+    ledger_ops,
     library::{folders::outermost, scan::Targets},
     peer::{
         Peer,
@@ -51,6 +51,41 @@ pub enum Request {
     },
     /// Check everything.
     LedgerVerify,
+    /// Write tables.
+    LedgerExport {
+        /// Folder for Parquet: absolute path, as bytes in hexadecimal.
+        parquet: Option<String>,
+        /// Folder or file for JSON lines: absolute path, as bytes in hexadecimal.
+        jsonl: Option<String>,
+    },
+    /// Write a dump.
+    LedgerDump {
+        /// Folder: absolute path, as bytes in hexadecimal.
+        dir: String,
+        /// First block.
+        from: u64,
+    },
+    /// Prove a block to somebody else.
+    LedgerProof {
+        /// As for [`Request::LedgerShow`].
+        what: String,
+    },
+    /// Where is the council?
+    CouncilStatus,
+    /// Propose to change it.
+    CouncilPropose {
+        /// Who joins: a key.
+        add: Option<String>,
+        /// Who leaves: a key.
+        remove: Option<String>,
+        /// Heights in which it may be decided.
+        heights: u64,
+    },
+    /// Vote for a motion.
+    CouncilVote {
+        /// Its id, or the beginning of it.
+        motion: String,
+    },
     /// Which song is this file?
     Match {
         /// Absolute path, as bytes in hexadecimal.
@@ -83,6 +118,9 @@ pub struct Status {
     pub control: String,
     /// HTTP address.
     pub http: Option<String>,
+    /// Address of the log's files.
+    #[serde(default)]
+    pub serve_log: Option<String>,
     /// Data directory.
     pub data_dir: String,
     /// Blocks.
@@ -91,6 +129,9 @@ pub struct Status {
     pub library: LibraryStatus,
     /// The peer that is followed.
     pub upstream: Option<String>,
+    /// This peer's seat in the council, in words.
+    #[serde(default)]
+    pub council: Option<String>,
     /// Connected peers.
     pub peers: Vec<PeerStatus>,
 }
@@ -203,6 +244,22 @@ pub async fn execute(
         Request::LedgerInfo => serde_json::to_value(ledger_numbers(peer))?,
         Request::LedgerShow { what } => ledger_show(peer, what).await?,
         Request::LedgerVerify => ledger_verify(peer, tell).await?,
+        Request::LedgerExport { parquet, jsonl } => {
+            let (parquet, jsonl) = (ledger_ops::path(parquet.as_ref())?, ledger_ops::path(jsonl.as_ref())?);
+            ledger_ops::export(peer, Outputs { parquet, jsonl }, running, tell).await?
+        }
+        Request::LedgerDump { dir, from } => {
+            ledger_ops::dump(peer, pathhex::decode(&dir)?, from, running, tell).await?
+        }
+        Request::LedgerProof { what } => ledger_ops::proof(peer, what).await?,
+        Request::CouncilStatus => serde_json::to_value(council_ops::status(peer))?,
+        Request::CouncilPropose { add, remove, heights } => {
+            let id = council_ops::propose(peer, add.as_ref(), remove.as_ref(), heights).await?;
+            json!({ "schema": 1, "motion": id.to_string() })
+        }
+        Request::CouncilVote { motion } => {
+            json!({ "schema": 1, "motion": council_ops::vote(peer, &motion).await?.to_string() })
+        }
         Request::Match { path } => serde_json::to_value(match_file(peer, pathhex::decode(&path)?).await?)?,
     })
 }
@@ -212,10 +269,12 @@ pub async fn execute(
 pub struct Running {
     /// HTTP address.
     pub http: Option<String>,
+    /// Address of the log's files.
+    pub serve_log: Option<String>,
 }
 
 /// Runs work and passes on its progress until it ends.
-async fn with_progress<P, T>(
+pub(crate) async fn with_progress<P, T>(
     work: impl Future<Output = anyhow::Result<T>>,
     mut progress: watch::Receiver<P>,
     tell: Tell<'_>,
@@ -265,10 +324,11 @@ async fn status(peer: &Peer, running: Option<&Running>) -> anyhow::Result<Status
         peer_id,
         wallet: peer.wallet.to_string(),
         network: peer.ledger.network().to_string(),
-        sequencer: peer.sequencer,
+        sequencer: peer.orders_here(),
         listen,
         control: peer.data.control_socket().display().to_string(),
         http: running.and_then(|running| running.http.clone()),
+        serve_log: running.and_then(|running| running.serve_log.clone()),
         data_dir: peer.data.root().display().to_string(),
         ledger_size: peer.ledger.size(),
         library: LibraryStatus {
@@ -280,6 +340,7 @@ async fn status(peer: &Peer, running: Option<&Running>) -> anyhow::Result<Status
             scan: (scan.found > 0).then_some((scan.found, scan.done)),
         },
         upstream: peer.upstream.borrow().map(|upstream| upstream.to_string()),
+        council: council_ops::sentence(peer),
         peers,
     })
 }
@@ -327,11 +388,7 @@ fn ledger_numbers(peer: &Peer) -> LedgerNumbers {
 async fn ledger_show(peer: &Peer, what: String) -> anyhow::Result<Value> {
     let ledger = peer.ledger.clone();
     tokio::task::spawn_blocking(move || {
-        let index = match what.trim_start_matches('#').parse::<u64>() {
-            Ok(index) => index,
-            Err(_) => select::select(&ledger, &what)?.index,
-        };
-        let size = ledger.size();
+        let (index, size) = (block_index(&ledger, &what)?, ledger.size());
         let bytes = ledger.block(index)?.ok_or_else(|| {
             Failure::new(Kind::NotFound, format!("there is no block {index}; the ledger has {size}"))
         })?;
@@ -340,7 +397,7 @@ async fn ledger_show(peer: &Peer, what: String) -> anyhow::Result<Value> {
             Some(Body::Song(song)) => Some(ledger.variants_of(&song.id())?),
             _ => None,
         };
-        let mut shown = show(block, &bytes)?;
+        let mut shown = show(&block, &bytes);
         if let Some(variants) = variants {
             shown["variants"] = json!(variants);
         }
@@ -349,57 +406,27 @@ async fn ledger_show(peer: &Peer, what: String) -> anyhow::Result<Value> {
     .await?
 }
 
-/// A block in words.
-fn show(block: Block, bytes: &[u8]) -> anyhow::Result<Value> {
-    let mut shown = json!({
-        "schema": 1,
-        "index": block.index,
-        "hash": BlockHash::of(bytes).to_string(),
-        "prev": block.prev_hash()?.to_string(),
-        "height": block.height,
-        "time_ms": block.time_ms,
-        "bytes": bytes.len(),
-    });
-    let name = |byte: u32| u8::try_from(byte).ok().and_then(Container::from_byte).map(|c| c.to_string());
-    match block.body {
-        Some(Body::Song(song)) => {
-            shown["song"] = json!({
-                "id": song.id().to_string(),
-                "registrant": HEXLOWER.encode(&song.registrant),
-                "content_hash": HEXLOWER.encode(&song.content_hash),
-                "container": name(song.container),
-                "bytes": song.bytes,
-                "duration_ms": song.duration_ms,
-                "title": song.title, "artist": song.artist, "album": song.album,
-                "album_artist": song.album_artist, "genre": song.genre,
-                "year": song.year, "track": song.track, "disc": song.disc,
-                "isrc": song.isrc, "mbid": HEXLOWER.encode(&song.mbid),
-                "artist_key": HEXLOWER.encode(&song.artist_key),
-                "splits": song.splits.iter().map(|split| json!({
-                    "key": HEXLOWER.encode(&split.key), "basis_points": split.basis_points,
-                })).collect::<Vec<_>>(),
-                "terms": song.terms.map(|terms| json!({"kind": terms.kind, "price": terms.price})),
-                "created_ms": song.created_ms,
-                "stamp": song.stamp,
-                "fingerprint_bytes": song.fingerprint.len(),
-                "signature": HEXLOWER.encode(&song.signature),
-            });
-        }
-        Some(Body::Variant(variant)) => {
-            shown["variant"] = json!({
-                "song_id": HEXLOWER.encode(&variant.song_id),
-                "registrant": HEXLOWER.encode(&variant.registrant),
-                "content_hash": HEXLOWER.encode(&variant.content_hash),
-                "container": name(variant.container),
-                "bytes": variant.bytes,
-                "bitrate_kbps": variant.bitrate_kbps,
-                "stamp": variant.stamp,
-                "signature": HEXLOWER.encode(&variant.signature),
-            });
-        }
-        None => {}
+/// The block that somebody means: an index, or a song.
+///
+/// # Errors
+/// [`Kind::NotFound`] or [`Kind::Usage`], as [`select::select`].
+pub(crate) fn block_index(ledger: &Ledger, what: &str) -> anyhow::Result<u64> {
+    match what.trim_start_matches('#').parse::<u64>() {
+        Ok(index) => Ok(index),
+        Err(_) => Ok(select::select(ledger, what)?.index),
     }
-    Ok(shown)
+}
+
+/// A block in words.
+fn show(block: &Block, bytes: &[u8]) -> Value {
+    let mut shown = export::json::block(block, bytes);
+    shown["schema"] = json!(1);
+    // A few kilobytes that say nothing to people.
+    if let (Some(Body::Song(song)), Some(fields)) = (&block.body, shown["song"].as_object_mut()) {
+        fields.remove("fingerprint");
+        fields.insert("fingerprint_bytes".to_owned(), json!(song.fingerprint.len()));
+    }
+    shown
 }
 
 async fn ledger_verify(peer: &Peer, tell: Tell<'_>) -> anyhow::Result<Value> {

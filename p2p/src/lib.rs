@@ -8,7 +8,9 @@
 //! Everything that comes from a peer has a limit and a deadline; a peer that breaks the rules loses score and is
 //! banned for a while, and never costs a panic, an unbounded allocation or a stuck task.
 
+pub mod catchup;
 mod config;
+mod council;
 mod error;
 mod event;
 mod metrics;
@@ -24,12 +26,15 @@ mod transfer;
 pub use libp2p::{self, Multiaddr, PeerId};
 
 pub use config::{Config, ConnectionLimits, StreamLimits, Timeouts};
+pub use council::{
+    Class, CouncilConfig, CouncilError, CouncilEvent, CouncilEvents, CouncilSender, MemberInfo, SendError,
+};
 pub use error::{ConnectError, FetchError, RequestError, StartError};
 pub use event::{DisconnectReason, Event};
 pub use network::{Network, Services};
-pub use protocol::{FollowStream, frame};
+pub use protocol::{FollowStream, Followed, frame};
 pub use score::Offence;
-pub use services::{AudioFile, AudioRefusal, AudioSource, LedgerSource, Registrar, SourceError};
+pub use services::{AudioFile, AudioRefusal, AudioSource, LedgerSource, ProofQuery, Registrar, SourceError};
 pub use streams::Transport;
 pub use swarm::{Direction, PeerInfo};
 pub use transfer::{

@@ -28,6 +28,10 @@ pub(crate) struct Metrics {
     pub(crate) banned: Gauge,
     pub(crate) bad_bytes: Counter,
     pub(crate) changed_files: Counter,
+    pub(crate) council_members: Gauge,
+    pub(crate) council_sent: Family<Labelled, Counter>,
+    pub(crate) council_received: Family<Labelled, Counter>,
+    pub(crate) council_dropped: Family<Labelled, Counter>,
 }
 
 impl Metrics {
@@ -50,6 +54,18 @@ impl Metrics {
         r.register("banned_peers", "Peers banned now", ours.banned.clone());
         r.register("bad_bytes", "Fetches that ended with bytes of another file", ours.bad_bytes.clone());
         r.register("changed_files", "Files that changed while they were served", ours.changed_files.clone());
+        r.register("council_members", "Council members connected", ours.council_members.clone());
+        r.register("council_sent", "Messages sent to council members", ours.council_sent.clone());
+        r.register(
+            "council_received",
+            "Messages received from council members",
+            ours.council_received.clone(),
+        );
+        r.register(
+            "council_dropped",
+            "Messages to council members that newer ones pushed out",
+            ours.council_dropped.clone(),
+        );
         (ours, libp2p)
     }
 

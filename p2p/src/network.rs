@@ -1,10 +1,13 @@
 //! The handle of the network.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use antiphon_proto::{
     ContentHash, NetworkId,
-    wire::{AudioMode, AudioRequest, ByteRange, LedgerInfo, RegisterReply, RegisterRequest},
+    wire::{AudioMode, AudioRequest, Bundle, ByteRange, LedgerInfo, RegisterReply, RegisterRequest},
 };
 use libp2p::{Multiaddr, PeerId, Swarm, core::upgrade::Version, identity::Keypair, swarm};
 use prometheus_client::registry::Registry;
@@ -15,13 +18,15 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    catchup::{CatchUp, Check, Goal},
     config::{Config, Timeouts},
+    council::{self, CouncilConfig, CouncilError, CouncilEvents, CouncilSender, Gate},
     error::{ConnectError, FetchError, RequestError, StartError},
     event::{Event, EventSender},
     metrics::Metrics,
     protocol::{self, FollowStream, Server, audio, ledger, register},
     score::Offence,
-    services::{AudioRefusal, AudioSource, LedgerSource, Registrar},
+    services::{AudioRefusal, AudioSource, LedgerSource, ProofQuery, Registrar},
     slots::Slots,
     streams::{self, Inbound, Opener},
     swarm::{Actor, Behaviour, Command, Parts, PeerInfo, Traffic, build_transport},
@@ -56,6 +61,8 @@ struct Inner {
     metrics: Metrics,
     traffic: Traffic,
     downloads: Semaphore,
+    council: Arc<OnceLock<Gate>>,
+    changes: watch::Receiver<u64>,
     closed: CancellationToken,
     tasks: TaskTracker,
 }
@@ -95,6 +102,7 @@ impl Network {
         );
         let (events, receiver) = EventSender::channel();
         let (commands, command_receiver) = mpsc::channel(COMMANDS);
+        let (changed, changes) = watch::channel(0);
         let (closed, traffic) = (CancellationToken::new(), Traffic::default());
         let mut actor = Actor::new(Parts {
             swarm,
@@ -103,6 +111,7 @@ impl Network {
             metrics: metrics.clone(),
             libp2p_metrics,
             traffic: traffic.clone(),
+            changes: changed,
             closed: closed.clone(),
         });
         let (ready, listening) = oneshot::channel();
@@ -115,16 +124,19 @@ impl Network {
             metrics: metrics.clone(),
             traffic: traffic.clone(),
             downloads: Semaphore::new(config.streams.downloads),
+            council: Arc::default(),
+            changes,
             closed: closed.clone(),
             tasks: TaskTracker::new(),
         };
         let server = Server {
             services,
             timeouts: config.timeouts,
-            followers: ledger::Followers::new(),
+            ledger: ledger::Places::new(),
             uploads: Slots::new(config.streams.uploads, config.streams.uploads_per_peer),
             metrics,
             traffic,
+            council: inner.council.clone(),
             commands: commands.downgrade(),
         };
         inner.tasks.spawn(actor.run());
@@ -200,6 +212,76 @@ impl Network {
         FollowStream::open(&inner.opener, &inner.commands, peer, network, from, &inner.timeouts).await
     }
 
+    /// Asks a connected peer for its newest cosigned checkpoint: a C2SP signed note of at most
+    /// `limits::CHECKPOINT_BYTES`. Nothing in it is verified.
+    ///
+    /// # Errors
+    /// [`RequestError`]; NOT_FOUND when it has none.
+    pub async fn checkpoint(&self, peer: PeerId, network: NetworkId) -> Result<Vec<u8>, RequestError> {
+        let answer = ledger::ask_checkpoint(self.reading(peer, network)).await;
+        self.judge(peer, answer).await
+    }
+
+    /// Asks a connected peer for the first `width` (1 to 256) blocks of an entry bundle and the seals of the batches
+    /// that end with one of them. Form and number of the blocks are right; nothing is verified. Up to 2 MiB come in one
+    /// message; of a bundle of the longest blocks, which is 16 MiB, the rest is asked for again.
+    ///
+    /// # Errors
+    /// [`RequestError`]; NOT_FOUND when the peer's ledger does not reach so far.
+    pub async fn bundle(
+        &self,
+        peer: PeerId,
+        network: NetworkId,
+        index: u64,
+        width: u32,
+    ) -> Result<Bundle, RequestError> {
+        let answer = ledger::ask_bundle(self.reading(peer, network), index, width).await;
+        self.judge(peer, answer).await
+    }
+
+    /// Asks a connected peer for the first `width` (1 to 256) hashes of a tile: 32 bytes each, not verified.
+    ///
+    /// # Errors
+    /// [`RequestError`]; NOT_FOUND when the peer's log does not reach so far.
+    pub async fn tile(
+        &self,
+        peer: PeerId,
+        network: NetworkId,
+        level: u32,
+        index: u64,
+        width: u32,
+    ) -> Result<Vec<u8>, RequestError> {
+        let answer = ledger::ask_tile(self.reading(peer, network), level, index, width).await;
+        self.judge(peer, answer).await
+    }
+
+    /// Asks a connected peer for a block and its proof: a C2SP tlog-proof file of at most `limits::PROOF_BYTES`, not
+    /// verified.
+    ///
+    /// # Errors
+    /// [`RequestError`]; NOT_FOUND when there is none.
+    pub async fn proof(
+        &self,
+        peer: PeerId,
+        network: NetworkId,
+        query: &ProofQuery,
+    ) -> Result<Vec<u8>, RequestError> {
+        let answer = ledger::ask_proof(self.reading(peer, network), query).await;
+        self.judge(peer, answer).await
+    }
+
+    /// Reads the ledger from several connected peers at once, bundle by bundle, each of which must pass `check`. A peer
+    /// whose bundle does not is banned.
+    pub fn catch_up(&self, peers: impl IntoIterator<Item = PeerId>, goal: Goal, check: Check) -> CatchUp {
+        let mut catch_up = CatchUp::new(self.clone(), goal, check);
+        peers.into_iter().for_each(|peer| catch_up.add(peer));
+        catch_up
+    }
+
+    fn reading(&self, peer: PeerId, network: NetworkId) -> ledger::Reading<'_> {
+        ledger::Reading { opener: &self.0.opener, timeouts: &self.0.timeouts, peer, network }
+    }
+
     /// Asks a connected peer to register something.
     ///
     /// # Errors
@@ -255,6 +337,26 @@ impl Network {
             Err(FetchError::Refused(AudioRefusal::NotFound | AudioRefusal::Gone)) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Takes part in the council of a network, for as long as the events are kept: see [`CouncilEvents`]. May be
+    /// called once; a peer that never calls it refuses the streams of members.
+    ///
+    /// # Errors
+    /// [`CouncilError`].
+    pub fn council(&self, config: CouncilConfig) -> Result<(CouncilSender, CouncilEvents), CouncilError> {
+        let inner = &self.0;
+        let shell = council::Shell {
+            local: inner.local,
+            opener: inner.opener.clone(),
+            commands: inner.commands.downgrade(),
+            changes: inner.changes.clone(),
+            timeouts: inner.timeouts.clone(),
+            metrics: inner.metrics.clone(),
+            closed: inner.closed.child_token(),
+            tasks: inner.tasks.clone(),
+        };
+        council::start(shell, config, &inner.council)
     }
 
     /// Ends the network: connections are closed in order, so that the peers know at once; streams end.

@@ -27,8 +27,23 @@ pub enum Offence {
     BadBytes,
     /// A ledger batch that its proof does not cover: a ban at once.
     BadBatch,
+    /// A bundle whose blocks are not those of the log: a ban at once.
+    BadBundle,
+    /// A tile whose hashes are not those of the log: a ban at once.
+    BadTile,
+    /// A proof that proves nothing: a ban at once.
+    BadProof,
+    /// A checkpoint with too few cosignatures. When the council changes, an honest peer may be behind.
+    BadCheckpoint,
+    /// A cosigned checkpoint that contradicts another one: a ban at once.
+    ForkedCheckpoint,
     /// A message that cannot be read or breaks a rule: a few are a bug, more an attack.
     Malformed,
+    /// A binding of a council member that is forged or another peer's.
+    BadBinding,
+    /// A council stream of somebody who is no member here. A new member may be early, so it costs little: tries that
+    /// slow down to one in 30 s never add up.
+    NotMember,
     /// A message longer than its limit.
     Oversized,
     /// A message that does not come to its end.
@@ -42,7 +57,14 @@ impl Offence {
         match self {
             Self::BadBytes => "bad_bytes",
             Self::BadBatch => "bad_batch",
+            Self::BadBundle => "bad_bundle",
+            Self::BadTile => "bad_tile",
+            Self::BadProof => "bad_proof",
+            Self::BadCheckpoint => "bad_checkpoint",
+            Self::ForkedCheckpoint => "forked_checkpoint",
             Self::Malformed => "malformed",
+            Self::BadBinding => "bad_binding",
+            Self::NotMember => "not_member",
             Self::Oversized => "oversized",
             Self::TooSlow => "too_slow",
         }
@@ -52,10 +74,16 @@ impl Offence {
     #[must_use]
     pub fn points(self) -> u32 {
         match self {
-            Self::BadBytes | Self::BadBatch => BAN_POINTS,
-            Self::Oversized => 50,
+            Self::BadBytes
+            | Self::BadBatch
+            | Self::BadBundle
+            | Self::BadTile
+            | Self::BadProof
+            | Self::ForkedCheckpoint => BAN_POINTS,
+            Self::Oversized | Self::BadBinding | Self::BadCheckpoint => 50,
             Self::Malformed => 25,
             Self::TooSlow => 10,
+            Self::NotMember => 3,
         }
     }
 }

@@ -3,9 +3,10 @@
 use std::fs::File;
 
 use antiphon_proto::{
-    ContentHash,
-    wire::{AudioRequest, Batch, LedgerInfo, RegisterReply, RegisterRequest, StreamErrorCode},
+    ContentHash, SongId,
+    wire::{AudioRequest, Batch, Bundle, LedgerInfo, RegisterReply, RegisterRequest, StreamErrorCode},
 };
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use libp2p::PeerId;
 use tokio::sync::watch;
@@ -21,20 +22,75 @@ pub enum SourceError {
     Internal(String),
 }
 
-/// The ledger that followers read.
+/// What a proof is wanted of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProofQuery {
+    /// The block with this index.
+    Index(u64),
+    /// The registration of this song.
+    Song(SongId),
+    /// The block that registers this content.
+    Content(ContentHash),
+}
+
+/// The ledger that followers read. What has a default is answered "not here" by a peer that does not have it. All of it
+/// may block on the disk, but what says that it is from memory: it is called on threads for that.
 pub trait LedgerSource: Send + Sync + 'static {
     /// The network and the ledger's size, from memory.
     fn info(&self) -> LedgerInfo;
 
-    /// The batch that starts with block `first`; none when the ledger ends there. May block on the disk: it is called
-    /// on a thread for that.
+    /// The batch that starts with block `first`; none when the ledger ends there.
     ///
     /// # Errors
     /// [`SourceError`].
     fn batch_from(&self, first: u64) -> Result<Option<Batch>, SourceError>;
 
-    /// The number of blocks, kept up to date.
+    /// The number of blocks, kept up to date; from memory.
     fn watch(&self) -> watch::Receiver<u64>;
+
+    /// The newest cosigned checkpoint (a C2SP signed note of at most `limits::CHECKPOINT_BYTES`), empty while there is
+    /// none; kept up to date, from memory. Followers are sent each new one.
+    fn watch_checkpoint(&self) -> watch::Receiver<Bytes> {
+        watch::channel(Bytes::new()).1
+    }
+
+    /// The newest cosigned checkpoint.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    fn checkpoint(&self) -> Result<Option<Bytes>, SourceError> {
+        let newest = self.watch_checkpoint().borrow().clone();
+        Ok((!newest.is_empty()).then_some(newest))
+    }
+
+    /// The first `width` (1 to 256) blocks of entry bundle `index`, with the seals of the batches that end with one of
+    /// them; none when the ledger does not reach so far.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    fn bundle(&self, index: u64, width: u32) -> Result<Option<Bundle>, SourceError> {
+        let _ = (index, width);
+        Ok(None)
+    }
+
+    /// The first `width` (1 to 256) hashes of a tile of the log, 32 bytes each; none when the log does not reach so far.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    fn tile(&self, level: u32, index: u64, width: u32) -> Result<Option<Vec<u8>>, SourceError> {
+        let _ = (level, index, width);
+        Ok(None)
+    }
+
+    /// A C2SP tlog-proof file of a block, with the block in it, of at most `limits::PROOF_BYTES`; none when there is no
+    /// such block or no checkpoint that covers it yet.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    fn proof(&self, query: &ProofQuery) -> Result<Option<Vec<u8>>, SourceError> {
+        let _ = query;
+        Ok(None)
+    }
 }
 
 /// Who takes registrations from peers.

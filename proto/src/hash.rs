@@ -101,6 +101,16 @@ identity!(
     "network id"
 );
 identity!(
+    /// BLAKE3 of a batch's header: what a council's members vote on.
+    ValueId,
+    "value id"
+);
+identity!(
+    /// BLAKE3 of a council act.
+    ActId,
+    "act id"
+);
+identity!(
     /// RFC 6962 tree head (SHA-256).
     RootHash,
     "root hash"

@@ -20,6 +20,16 @@ pub enum Domain {
     Song,
     /// Registration of a variant.
     Variant,
+    /// A member's vote for an act of the council.
+    Act,
+    /// A member's proposal of a batch.
+    Proposal,
+    /// A member's prevote.
+    Prevote,
+    /// A member's precommit: what certificates are made of.
+    Precommit,
+    /// A council member's word that a node speaks for it.
+    Binding,
 }
 
 impl Domain {
@@ -29,6 +39,11 @@ impl Domain {
         match self {
             Self::Song => b"antiphon/v1/song",
             Self::Variant => b"antiphon/v1/variant",
+            Self::Act => b"antiphon/v1/act",
+            Self::Proposal => b"antiphon/v1/proposal",
+            Self::Prevote => b"antiphon/v1/prevote",
+            Self::Precommit => b"antiphon/v1/precommit",
+            Self::Binding => b"antiphon/v1/binding",
         }
     }
 }

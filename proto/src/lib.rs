@@ -6,8 +6,12 @@
 
 pub mod announcement;
 pub mod audio;
+pub mod binding;
+pub mod bundle;
 pub mod canonical;
+pub mod certificate;
 pub mod container;
+pub mod council;
 pub mod genesis;
 pub mod hash;
 pub mod keys;
@@ -28,5 +32,5 @@ pub mod wire {
 }
 
 pub use container::Container;
-pub use hash::{BlockHash, ContentHash, IdError, NetworkId, RootHash, SongId};
+pub use hash::{ActId, BlockHash, ContentHash, IdError, NetworkId, RootHash, SongId, ValueId};
 pub use keys::{PublicKey, SecretKey};

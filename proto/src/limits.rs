@@ -55,6 +55,18 @@ pub const CLOCK_AHEAD_MS: u64 = 10 * 60 * 1_000;
 pub const CONTROL_MESSAGE_BYTES: usize = 64 * 1024;
 /// A batch on a stream: its blocks, its seal, and the lengths around them.
 pub const BATCH_MESSAGE_BYTES: usize = BATCH_BYTES + SEAL_BYTES + 8 * BATCH_BLOCKS + 1024;
+/// Blocks in an entry bundle and hashes in a tile, by C2SP tlog-tiles.
+pub const TILE_WIDTH: u32 = 256;
+/// Levels of tiles, by C2SP tlog-tiles: 0 to 63.
+pub const TILE_LEVEL_MAX: u32 = 63;
+/// Blocks and seals in one bundle message: 256 song blocks, which are at most a megabyte, and their seals fit at once.
+/// Longer blocks come in several messages.
+pub const BUNDLE_BYTES: usize = 2 * 1024 * 1024;
+/// A bundle on a stream: what is counted above, and the lengths around it.
+pub const BUNDLE_MESSAGE_BYTES: usize = BUNDLE_BYTES + 32 * 256 + 1024;
+/// A proof file with its block: the block is at most 64 KiB and doubles in no encoding that is used; the hashes are at
+/// most 64, the checkpoint as above.
+pub const PROOF_BYTES: usize = 128 * 1024;
 /// Text for people inside an error message.
 pub const DETAIL_BYTES: usize = 512;
 /// Ranges in one audio request.
@@ -72,3 +84,16 @@ pub const BAO_GROUP_BYTES: u64 = 1024 << BAO_CHUNK_LOG;
 pub const ANNOUNCEMENT_BYTES: usize = 96;
 /// Songs that one peer may vouch for.
 pub const LIBRARY_SONGS: u32 = 5_000_000;
+
+/// A peer id in bytes: an Ed25519 one has 38, the hash of another key 34; the rest is room.
+pub const PEER_ID_BYTES: usize = 64;
+/// A vote, a certificate or another small message among council members: a certificate of 128 members is 6 KB.
+pub const COUNCIL_VOTE_BYTES: usize = 64 * 1024;
+/// Any message among council members: a proposed batch and what its proposer says about it.
+pub const COUNCIL_MESSAGE_BYTES: usize = BATCH_MESSAGE_BYTES + 64 * 1024;
+/// Members in one roster message: with all their addresses 20 KB. A whole council comes in several.
+pub const ROSTER_ENTRIES: usize = 16;
+/// Addresses told of one member: two transports on a few interfaces.
+pub const MEMBER_ADDRESSES: usize = 8;
+/// One address in binary form: a long DNS name fits.
+pub const ADDRESS_BYTES: usize = 128;

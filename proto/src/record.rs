@@ -57,8 +57,11 @@ pub enum Invalid {
     /// Terms that mean nothing.
     #[error("terms: {0}")]
     Terms(&'static str),
-    /// The signature is not the registrant's.
-    #[error("the signature is not by the registrant's key")]
+    /// A council act that means nothing.
+    #[error("council act: {0}")]
+    Act(&'static str),
+    /// The signature is not the registrant's (or the voting member's).
+    #[error("the signature is not by the key that it names")]
     Signature,
     /// Too little work.
     #[error("the work stamp shows fewer than {0} leading zero bits")]
@@ -359,6 +362,10 @@ impl Registration {
                 variant.check_form()?;
                 variant.check_proofs(network, stamp_bits)
             }
+            Some(registration::Body::Council(council)) => {
+                council.check_form()?;
+                council.check_proofs(network)
+            }
             None => Err(Invalid::Missing("registration body")),
         }
     }
@@ -384,6 +391,7 @@ impl Block {
                 song.check_form()?;
             }
             Some(block::Body::Variant(variant)) => variant.check_form()?,
+            Some(block::Body::Council(council)) => council.check_form()?,
             None => return Err(Invalid::Missing("block body")),
         }
         Ok(block)

@@ -115,6 +115,57 @@ fn stream_messages() {
     golden("register_reply", &canonical::encode(&reply));
 }
 
+#[test]
+fn ledger_reading() {
+    use wire::{ledger_reply::Body as Reply, ledger_request::Body as Request, proof_request::Query};
+    let network = common::network().0.to_vec();
+    let request = |body| canonical::encode(&wire::LedgerRequest { body: Some(body) });
+    let checkpoint = wire::CheckpointRequest { network: network.clone() };
+    golden("checkpoint_request", &request(Request::Checkpoint(checkpoint)));
+    let bundle = wire::BundleRequest { network: network.clone(), index: 7, width: 256, skip: 3 };
+    golden("bundle_request", &request(Request::Bundle(bundle)));
+    let tile = wire::TileRequest { network: network.clone(), level: 1, index: 300, width: 12 };
+    golden("tile_request", &request(Request::Tile(tile)));
+    for (name, query) in [
+        ("proof_request_index", Query::Index(300)),
+        ("proof_request_song", Query::SongId(vec![5; 32])),
+        ("proof_request_content", Query::ContentHash(vec![0xc0; 32])),
+    ] {
+        let proof = wire::ProofRequest { network: network.clone(), query: Some(query) };
+        golden(name, &request(Request::Proof(proof)));
+    }
+    let reply = |body| canonical::encode(&wire::LedgerReply { body: Some(body) });
+    golden("checkpoint_reply", &reply(Reply::Checkpoint(b"note".to_vec())));
+    let mut bundle = wire::Bundle::default();
+    assert!(bundle.push_block(&[1; 300]) && bundle.push_block(&[2]));
+    bundle.seals.push(wire::BatchSeal { end: 258, seal: b"seal".to_vec() });
+    golden("bundle_reply", &reply(Reply::Bundle(bundle)));
+    golden("tile_reply", &reply(Reply::Tile(vec![9; 64])));
+    golden("proof_reply", &reply(Reply::Proof(b"proof".to_vec())));
+    let error = wire::StreamError { code: wire::StreamErrorCode::NotFound.into(), detail: "no".into() };
+    golden("ledger_reply_error", &reply(Reply::Error(error.clone())));
+    let frame = wire::LedgerFrame { body: Some(wire::ledger_frame::Body::Error(error.clone())) };
+    assert_eq!(canonical::encode(&frame), reply(Reply::Error(error)), "both say no in the same bytes");
+    let frame = wire::LedgerFrame { body: Some(wire::ledger_frame::Body::Checkpoint(b"note".to_vec())) };
+    golden("ledger_frame_checkpoint", &canonical::encode(&frame));
+}
+
+#[test]
+fn council_messages() {
+    let binding = common::binding();
+    golden("binding", &canonical::encode(&binding));
+    let hello = wire::CouncilHello { binding: Some(binding.clone()), class: wire::CouncilClass::Body.into() };
+    golden("council_hello", &canonical::encode(&hello));
+    let welcome = wire::CouncilWelcome { body: Some(wire::council_welcome::Body::Binding(binding.clone())) };
+    golden("council_welcome", &canonical::encode(&welcome));
+    let frame = |body| canonical::encode(&wire::CouncilFrame { body: Some(body) });
+    golden("council_message", &frame(wire::council_frame::Body::Message(vec![0xab; 300].into())));
+    golden("council_heartbeat", &frame(wire::council_frame::Body::Heartbeat(wire::Heartbeat {})));
+    let entry = wire::RosterEntry { binding: Some(binding), addresses: vec![vec![4, 127, 0, 0, 1]] };
+    let roster = wire::Roster { entries: vec![entry] };
+    golden("council_roster", &frame(wire::council_frame::Body::Roster(roster)));
+}
+
 /// The golden records are valid: the frozen bytes are of the format, not of an accident.
 #[test]
 fn golden_records_hold_the_rules() {
@@ -126,4 +177,5 @@ fn golden_records_hold_the_rules() {
     variant.check_proofs(&common::network(), 8).unwrap();
     common::genesis().check().unwrap();
     common::audio_request().check().unwrap();
+    common::binding().check(&common::network()).unwrap();
 }

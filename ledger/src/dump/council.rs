@@ -1,8 +1,16 @@
 //! What a dump's verifier must know of the council. Nothing else here knows what a seal is made of.
 
-use antiphon_proto::{BlockHash, PublicKey, RootHash, wire::Block, wire::Genesis};
+use antiphon_proto::{
+    BlockHash, PublicKey, RootHash,
+    wire::{Block, Genesis, block},
+};
 
-use crate::seal::{SealError, SealPolicy};
+use crate::{
+    refusal::Refusal,
+    roster::{Changes, Roster},
+    seal::{SealPolicy, Sealed, signers},
+    state::Position,
+};
 
 /// A batch, and what was proven about it before its seal is looked at.
 #[derive(Debug, Clone, Copy)]
@@ -40,31 +48,54 @@ pub trait Council {
     fn check_seal(&mut self, batch: &SealedAt<'_>) -> Result<(), String>;
 }
 
-/// The council of the genesis document, for ever.
+/// The council of the genesis document, and what the blocks make of it.
 #[derive(Debug, Clone)]
 pub struct GenesisCouncil {
-    members: Vec<PublicKey>,
     policy: SealPolicy,
+    roster: Roster,
+    changes: Changes,
+    /// An act that cannot stand where it does.
+    wrong: Option<Refusal>,
+    size: u64,
 }
 
 impl GenesisCouncil {
     /// The council that a genesis document names.
-    ///
-    /// # Errors
-    /// [`SealError`] when this version cannot follow it.
-    pub fn new(genesis: &Genesis) -> Result<Self, SealError> {
-        Ok(Self { members: genesis.member_keys(), policy: SealPolicy::new(genesis)? })
+    #[must_use]
+    pub fn new(genesis: &Genesis) -> Self {
+        let roster = Roster::genesis(&genesis.member_keys());
+        let changes = roster.no_changes();
+        Self { policy: SealPolicy::new(genesis), roster, changes, wrong: None, size: 0 }
     }
 }
 
 impl Council for GenesisCouncil {
-    fn members_at(&mut self, _: u64) -> Option<Vec<PublicKey>> {
-        Some(self.members.clone())
+    fn members_at(&mut self, size: u64) -> Option<Vec<PublicKey>> {
+        (size == self.size).then(|| self.roster.last().to_vec())
     }
 
-    fn see(&mut self, _: &Block) {}
+    fn see(&mut self, block: &Block) {
+        if let Some(block::Body::Council(council)) = &block.body
+            && let Err(refusal) = self.roster.apply(&mut self.changes, council, block.height)
+        {
+            self.wrong = Some(refusal);
+        }
+    }
 
     fn check_seal(&mut self, batch: &SealedAt<'_>) -> Result<(), String> {
-        self.policy.verify(batch.size, batch.root, batch.seal).map_err(|error| error.to_string())
+        if let Some(refusal) = self.wrong.take() {
+            return Err(refusal.to_string());
+        }
+        let position =
+            Position { size: batch.size, link: batch.head, height: batch.height, time_ms: batch.time_ms };
+        let sealed = Sealed { council: self.roster.current(), position: &position, root: batch.root };
+        self.policy.verify(&sealed, batch.seal).map_err(|error| error.to_string())?;
+        let nothing = self.roster.no_changes();
+        let changes = std::mem::replace(&mut self.changes, nothing);
+        self.roster = self.roster.advance(batch.height, signers(batch.seal), changes);
+        // What was decided counts from the height after the next.
+        self.changes = self.roster.no_changes();
+        self.size = batch.size;
+        Ok(())
     }
 }

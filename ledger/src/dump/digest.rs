@@ -2,7 +2,8 @@
 //!
 //! D0 = BLAKE3("antiphon/v1/state" || network id); for each block D = BLAKE3(D || index || kind || content hash ||
 //! song id || song index), where numbers are eight bytes, big-endian, and the kind is one byte: the number that the
-//! body has in the block's .proto definition (16 song, 17 variant).
+//! body has in the block's .proto definition (16 song, 17 variant). For an act of the council (24), what follows the
+//! kind is the act's id.
 
 use std::fmt;
 
@@ -40,18 +41,25 @@ impl StateDigest {
         song_index: impl FnMut(&SongId) -> Result<Option<u64>, Fault>,
     ) -> Result<(), ApplyError> {
         let entry = entry_of(block, song_index)?;
-        self.push(block.index, kind(block), &entry);
+        self.push(block.index, kind(block), entry.as_ref(), block);
         Ok(())
     }
 
-    fn push(&mut self, index: u64, kind: u8, entry: &Entry) {
+    fn push(&mut self, index: u64, kind: u8, entry: Option<&Entry>, block: &Block) {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&self.0);
         hasher.update(&index.to_be_bytes());
         hasher.update(&[kind]);
-        hasher.update(&entry.content.0);
-        hasher.update(&entry.song_id.0);
-        hasher.update(&entry.song_index.to_be_bytes());
+        if let Some(entry) = entry {
+            hasher.update(&entry.content.0);
+            hasher.update(&entry.song_id.0);
+            hasher.update(&entry.song_index.to_be_bytes());
+        }
+        if let Some(block::Body::Council(council)) = &block.body
+            && let Some(act) = &council.act
+        {
+            hasher.update(&act.id().0);
+        }
         self.0 = hasher.finalize().into();
     }
 }
@@ -72,6 +80,7 @@ fn kind(block: &Block) -> u8 {
     match block.body {
         Some(block::Body::Song(_)) => 16,
         Some(block::Body::Variant(_)) => 17,
+        Some(block::Body::Council(_)) => 24,
         None => 0,
     }
 }
@@ -129,7 +138,7 @@ mod tests {
         let by_hand = blake3::hash(&[TAG, &[1; 32]].concat());
         assert_eq!(digest.0, *by_hand.as_bytes());
         let entry = Entry { content: ContentHash([2; 32]), song_id: SongId([3; 32]), song_index: 4 };
-        digest.push(258, 17, &entry);
+        digest.push(258, 17, Some(&entry), &Block::default());
         let mut bytes = by_hand.as_bytes().to_vec();
         bytes.extend([0, 0, 0, 0, 0, 0, 1, 2, 17]);
         bytes.extend([2; 32]);

@@ -14,6 +14,7 @@ mod load;
 mod manifest;
 pub mod seals;
 mod seen;
+mod served;
 mod source;
 mod verify;
 mod write;
@@ -27,6 +28,7 @@ pub use self::{
     digest::StateDigest,
     load::load,
     manifest::Manifest,
+    served::served,
     source::{DirSource, DumpSource},
     verify::{MakeCouncil, Report, VerifyOptions, verify},
     write::{Written, write},

@@ -49,10 +49,8 @@ pub struct VerifyOptions<'a> {
 
 impl Default for VerifyOptions<'_> {
     fn default() -> Self {
-        let council: MakeCouncil<'_> = Box::new(|genesis| match GenesisCouncil::new(genesis) {
-            Ok(council) => Ok(Box::new(council) as Box<dyn Council>),
-            Err(error) => Err(error.to_string()),
-        });
+        let council: MakeCouncil<'_> =
+            Box::new(|genesis| Ok(Box::new(GenesisCouncil::new(genesis)) as Box<dyn Council>));
         Self { network: None, replay: None, council }
     }
 }

@@ -95,7 +95,8 @@ impl Bench {
         let Self { params, artist: _, position, memory } = &*self;
         let (params, start) = (*params, *position);
         let mut view = memory.clone();
-        let mut batch = Batch::begin(&params, start, &mut view);
+        let roster = Roster::genesis(&crate::testing::genesis().member_keys());
+        let mut batch = Batch::begin(&params, start, &roster, &mut view);
         let mut verdicts = Vec::new();
         let mut accepted = 0;
         for body in bodies {
@@ -115,7 +116,8 @@ impl Bench {
             });
         }
         let end = batch.position();
-        for (entry, index) in batch.into_entries().into_iter().zip(start.size..) {
+        for (entry, index) in batch.finish().entries.into_iter().zip(start.size..) {
+            let Some(entry) = entry else { continue };
             let place = ContentEntry { index, song_index: entry.song_index, song_id: entry.song_id };
             view.contents.insert(entry.content, place);
             if entry.song_index == index {
@@ -215,7 +217,8 @@ fn frames_must_fit() {
     bench.batch(vec![song(bench.song(0, 0))]);
     let try_block = |first: bool, change: &dyn Fn(&mut Block)| {
         let mut view = bench.memory.clone();
-        let mut batch = Batch::begin(&bench.params, bench.position, &mut view);
+        let roster = Roster::genesis(&crate::testing::genesis().member_keys());
+        let mut batch = Batch::begin(&bench.params, bench.position, &roster, &mut view);
         if !first {
             let checked = bench.block(&bench.position, true, song(one.clone()), |_| ()).unwrap();
             batch.apply(&checked).unwrap();
@@ -279,7 +282,8 @@ fn a_batch_holds_340_blocks_and_a_mebibyte() {
             .collect::<Vec<_>>();
         let view = &mut Unlike(Memory::default());
         let params = bench.params;
-        let mut batch = Batch::begin(&params, bench.position, view);
+        let roster = Roster::genesis(&crate::testing::genesis().member_keys());
+        let mut batch = Batch::begin(&params, bench.position, &roster, view);
         let (mut count, mut bytes) = (0, 0);
         for body in bodies {
             let checked = bench.block(&batch.position(), count == 0, body, |_| ()).unwrap();

@@ -324,9 +324,9 @@ mod tests {
         for index in first..end {
             let key =
                 u64::from_be_bytes(blake3::hash(&index.to_le_bytes()).as_bytes()[..8].try_into().unwrap());
-            layer.push(location(index), Keys { content: key, other: (Table::Variants, index / 50) });
+            layer.push(location(index), Some(Keys { content: key, other: (Table::Variants, index / 50) }));
         }
-        (layer, Tip::start(&NETWORK))
+        (layer, Tip::start(&crate::testing::genesis()))
     }
 
     fn all(index: &Index, table: Table) -> BTreeSet<KeyEntry> {

@@ -86,9 +86,10 @@ impl Layer {
     }
 
     /// Takes the next block in.
-    pub(crate) fn push(&mut self, location: Location, keys: Keys) {
+    pub(crate) fn push(&mut self, location: Location, keys: Option<Keys>) {
         let index = self.end();
         self.locations.push(location);
+        let Some(keys) = keys else { return };
         self.contents.insert((keys.content, index));
         let (table, key) = keys.other;
         match table {

@@ -7,7 +7,7 @@ use std::{
 
 use antiphon_proto::{
     BlockHash, NetworkId,
-    wire::{Block, block},
+    wire::{Block, Genesis, block},
 };
 
 use super::{
@@ -21,7 +21,8 @@ use super::{
 use crate::{
     error::{Fault, OpenError, ReadError},
     progress::{Progress, Stage},
-    state::{ApplyError, Entry, entry_of},
+    seal,
+    state::{ApplyError, Entry, Kind, entry_of},
 };
 
 /// Directory of the segments.
@@ -38,11 +39,12 @@ impl Store {
     /// Opens the store in `dir`, or makes an empty one.
     pub(crate) fn open(
         dir: &Path,
-        network: &NetworkId,
+        genesis: &Genesis,
         tuning: Tuning,
         check: &CheckTip<'_>,
         tell: &Tell<'_>,
     ) -> Result<(Self, Tail), OpenError> {
+        let network = &genesis.network_id();
         let segments = Segments::open(&dir.join(SEGMENTS), *network, tuning.segment_bytes)?;
         if segments.count() == 0 {
             segments.create(0)?;
@@ -55,7 +57,7 @@ impl Store {
         match open_index(&path, network, &segments, check)? {
             Ok((index, mark)) => {
                 let fresh = mark.is_none();
-                let store = Self::assemble(segments, index, mark, network, tuning);
+                let store = Self::assemble(segments, index, mark, genesis, tuning);
                 match store.load(check, tell) {
                     Ok(end) => return store.finish(end),
                     Err(error @ OpenError::File(_)) => return Err(error),
@@ -69,7 +71,7 @@ impl Store {
         Index::wipe(&path)?;
         let (index, _) = Index::open(&path, network).map_err(|error| OpenError::Index(error.to_string()))?;
         let segments = Segments::open(&dir.join(SEGMENTS), *network, tuning.segment_bytes)?;
-        let store = Self::assemble(segments, index, None, network, tuning);
+        let store = Self::assemble(segments, index, None, genesis, tuning);
         let end = store.load(check, tell)?;
         store.finish(end)
     }
@@ -93,10 +95,10 @@ impl Store {
         segments: Segments,
         index: Index,
         mark: Option<Tip>,
-        network: &NetworkId,
+        genesis: &Genesis,
         tuning: Tuning,
     ) -> Self {
-        let tip = mark.unwrap_or_else(|| Tip::start(network));
+        let tip = mark.unwrap_or_else(|| Tip::start(genesis));
         let layer = Layer::new(tip.position.size);
         Self {
             segments,
@@ -161,8 +163,9 @@ impl Store {
     /// Takes a stored batch in. It was accepted once, so only what a damaged disk could change is looked at.
     fn replay_batch(&self, batch: &RawBatch) -> Result<(), OpenError> {
         let mut tip = self.tip();
-        let mut entries: Vec<Entry> = Vec::with_capacity(batch.blocks.len());
+        let mut entries: Vec<Option<Entry>> = Vec::with_capacity(batch.blocks.len());
         let mut songs = Vec::new();
+        let mut changes = tip.roster.no_changes();
         for (position, bytes) in batch.blocks.iter().enumerate() {
             let damaged = |what: String| self.damaged_in(batch, position, what);
             let block = Block::parse(bytes).map_err(|error| damaged(error.to_string()))?;
@@ -184,17 +187,23 @@ impl Store {
                 ApplyError::Fault(Fault::Read(error)) => error.into(),
                 ApplyError::Fault(Fault::Rule(error)) => error.into(),
             })?;
-            let is_song = matches!(block.body, Some(block::Body::Song(_)));
-            if is_song {
+            let kind = Kind::of(&block);
+            if let (Kind::Song, Some(entry)) = (kind, &entry) {
                 songs.push((entry.song_id, block.index));
             }
+            if let Some(block::Body::Council(council)) = &block.body {
+                tip.roster
+                    .apply(&mut changes, council, block.height)
+                    .map_err(|refusal| damaged(refusal.to_string()))?;
+            }
             entries.push(entry);
-            tip.count(bytes, is_song);
+            tip.count(bytes, kind);
             tip.position.size = tip.position.size.saturating_add(1);
             tip.position.link = BlockHash::of(bytes);
             tip.position.height = block.height;
             tip.position.time_ms = block.time_ms;
         }
+        tip.roster = Arc::new(tip.roster.advance(tip.position.height, seal::signers(&batch.seal), changes));
         tip.seal.clone_from(&batch.seal);
         tip.end = batch.end;
         self.show(&entries, &batch.places, tip);

@@ -91,7 +91,7 @@ pub(crate) struct Store {
 pub(crate) struct NewBatch<'a> {
     pub(crate) first: u64,
     pub(crate) blocks: &'a [Vec<u8>],
-    pub(crate) entries: &'a [Entry],
+    pub(crate) entries: &'a [Option<Entry>],
     /// The ledger's end after it; [`Tip::end`] is filled in by the store.
     pub(crate) tip: Tip,
 }
@@ -187,10 +187,12 @@ impl Store {
         (bytes, places, end)
     }
 
-    fn show(&self, entries: &[Entry], places: &[Place], tip: Tip) {
+    fn show(&self, entries: &[Option<Entry>], places: &[Place], tip: Tip) {
         let mut recent = self.recent.write().unwrap_or_else(PoisonError::into_inner);
         for (position, (entry, place)) in entries.iter().zip(places).enumerate() {
-            let keys = Keys::of(entry, recent.layer.end(), self.index.content_key(&entry.content));
+            let keys = entry
+                .as_ref()
+                .map(|entry| Keys::of(entry, recent.layer.end(), self.index.content_key(&entry.content)));
             recent.layer.push(Location { place: *place, starts_batch: position == 0 }, keys);
         }
         recent.tip = tip;

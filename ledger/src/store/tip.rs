@@ -1,12 +1,16 @@
 //! The end of the ledger: everything that the next batch needs, and the sums that `info` shows.
 
-use antiphon_proto::{BlockHash, NetworkId, RootHash};
+use std::sync::Arc;
+
+use antiphon_proto::{BlockHash, RootHash, wire::Genesis};
 use bincode::{Decode, Encode};
 
 use super::{segments::Place, walk::START};
 use crate::{
     codec::Stored,
-    state::Position,
+    roster::{Roster, StoredRoster},
+    seal::{SealError, SealPolicy, Sealed},
+    state::{Kind, Position},
     tree::{Frontier, leaf_hash},
 };
 
@@ -27,21 +31,24 @@ pub(crate) struct Tip {
     pub(crate) frontier: Frontier,
     /// Seal of the last batch, empty when there is none.
     pub(crate) seal: Vec<u8>,
+    /// The council.
+    pub(crate) roster: Arc<Roster>,
     /// Where the last batch ends in the segments.
     pub(crate) end: Place,
 }
 
 impl Tip {
     /// The start of a network's ledger.
-    pub(crate) fn start(network: &NetworkId) -> Self {
+    pub(crate) fn start(genesis: &Genesis) -> Self {
         Self {
-            position: Position::start(network),
+            position: Position::start(&genesis.network_id()),
             songs: 0,
             variants: 0,
             block_bytes: 0,
             song_bytes: 0,
             frontier: Frontier::new(),
             seal: Vec::new(),
+            roster: Arc::new(Roster::genesis(&genesis.member_keys())),
             end: Place { segment: 0, offset: START },
         }
     }
@@ -57,20 +64,28 @@ impl Tip {
     }
 
     /// Counts a block in and puts it into the log; the position is the caller's.
-    pub(crate) fn count(&mut self, bytes: &[u8], is_song: bool) {
+    pub(crate) fn count(&mut self, bytes: &[u8], kind: Kind) {
         self.frontier.append_leaf(leaf_hash(bytes));
-        self.add(bytes.len() as u64, is_song);
+        self.add(bytes.len() as u64, kind);
     }
 
     /// Counts a block in that is in the log already.
-    pub(crate) fn add(&mut self, length: u64, is_song: bool) {
+    pub(crate) fn add(&mut self, length: u64, kind: Kind) {
         self.block_bytes = self.block_bytes.saturating_add(length);
-        if is_song {
-            self.songs = self.songs.saturating_add(1);
-            self.song_bytes = self.song_bytes.saturating_add(length);
-        } else {
-            self.variants = self.variants.saturating_add(1);
+        match kind {
+            Kind::Song => {
+                self.songs = self.songs.saturating_add(1);
+                self.song_bytes = self.song_bytes.saturating_add(length);
+            }
+            Kind::Variant => self.variants = self.variants.saturating_add(1),
+            Kind::Council => {}
         }
+    }
+
+    /// Whether the seal proves this end of the ledger.
+    pub(crate) fn check_seal(&self, policy: &SealPolicy) -> Result<(), SealError> {
+        let sealed = Sealed { council: self.roster.last(), position: &self.position, root: self.root() };
+        policy.verify(&sealed, &self.seal)
     }
 }
 
@@ -87,12 +102,13 @@ pub(crate) struct Mark {
     song_bytes: u64,
     frontier: Vec<[u8; 32]>,
     seal: Vec<u8>,
+    roster: StoredRoster,
     segment: u32,
     offset: u32,
 }
 
 impl Stored for Mark {
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
     const NAME: &'static str = "mark";
 }
 
@@ -109,6 +125,7 @@ impl From<&Tip> for Mark {
             song_bytes: tip.song_bytes,
             frontier: tip.frontier.nodes().to_vec(),
             seal: tip.seal.clone(),
+            roster: StoredRoster::from(&*tip.roster),
             segment: tip.end.segment,
             offset: tip.end.offset,
         }
@@ -131,6 +148,7 @@ impl Mark {
             block_bytes: self.block_bytes,
             song_bytes: self.song_bytes,
             seal: self.seal,
+            roster: Arc::new(self.roster.into()),
             end: Place { segment: self.segment, offset: self.offset },
         })
     }
@@ -139,30 +157,37 @@ impl Mark {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec;
+    use crate::{codec, testing::genesis};
 
     #[test]
     fn golden_mark() {
-        let mut tip = Tip::start(&NetworkId([1; 32]));
-        tip.count(b"song", true);
+        let mut tip = Tip::start(&genesis());
+        tip.position.link = BlockHash([1; 32]);
+        tip.count(b"song", Kind::Song);
         tip.position.size = 1;
         tip.position.height = 2;
         tip.position.time_ms = 3;
         tip.seal = vec![9];
         tip.end = Place { segment: 4, offset: 100 };
         let bytes = codec::encode(&Mark::from(&tip)).unwrap();
-        let mut golden = vec![1, 1];
+        let mut golden = vec![2, 1];
         golden.extend([1; 32]);
         golden.extend([2, 3, 1, 0, 4, 4, 1]);
         golden.extend(leaf_hash(b"song"));
-        golden.extend([1, 9, 4, 100]);
+        golden.extend([1, 9]);
+        let member = genesis().member_keys()[0].0;
+        for _ in 0..4 {
+            golden.push(1);
+            golden.extend(member);
+        }
+        golden.extend([0, 0, 0, 4, 100]);
         assert_eq!(bytes, golden);
         assert_eq!(codec::decode::<Mark>(&bytes).unwrap().into_tip(), Some(tip));
     }
 
     #[test]
     fn a_mark_with_a_wrong_frontier_is_refused() {
-        let mut mark = Mark::from(&Tip::start(&NetworkId([1; 32])));
+        let mut mark = Mark::from(&Tip::start(&genesis()));
         mark.size = 1;
         assert_eq!(mark.into_tip(), None);
     }

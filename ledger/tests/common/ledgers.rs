@@ -10,14 +10,32 @@ use std::{
 
 use antiphon_ledger::{
     AppendError, Ledger, NearDuplicates, OpenError, Options, Proposal, RuleError, SealedBatch, Similar,
-    Tuning, Verdict, rule::Fetch, seal::Sealer,
+    Tuning, Verdict,
+    council::{self, Council, NoTransport, Pace},
+    rule::Fetch,
+    seal::Sealer,
+    sequencer::Clock,
 };
-use antiphon_proto::wire::{Genesis, Registration, Song};
+use antiphon_proto::{
+    SecretKey,
+    wire::{Genesis, Registration, Song},
+};
 
 use super::{START_MS, genesis, member};
 
 /// A few batches a segment, a few batches a fold.
-pub const SMALL: Tuning = Tuning { segment_bytes: 6_000, fold_blocks: 12 };
+pub const SMALL: Tuning = Tuning { segment_bytes: 4_000, fold_blocks: 12 };
+
+/// A council of one that waits for nothing, with its log beside the ledger in `dir`.
+pub fn council(ledger: &Ledger, dir: &Path) -> Council {
+    council_with(ledger, dir, member(), Arc::new(|| START_MS))
+}
+
+pub fn council_with(ledger: &Ledger, dir: &Path, key: SecretKey, clock: Clock) -> Council {
+    let pace = Pace { height: 0, ..Pace::default() };
+    let options = council::Options { dir: dir.join("council"), key, clock, pace, rejoin: false };
+    Council::start(ledger.clone(), Arc::new(NoTransport), options).unwrap()
+}
 
 pub fn sealer(genesis: &Genesis) -> Sealer {
     Sealer::new(genesis, member()).unwrap()
@@ -34,7 +52,7 @@ pub fn try_open(dir: &Path) -> Result<Ledger, OpenError> {
 /// The sealed batch that these registrations make, not appended.
 pub fn sealed(ledger: &Ledger, time_ms: u64, registrations: &[Registration]) -> (SealedBatch, Proposal) {
     let proposal = ledger.propose(time_ms, registrations).unwrap();
-    let seal = sealer(ledger.genesis()).seal(proposal.size, proposal.root);
+    let seal = sealer(ledger.genesis()).seal(&proposal);
     (SealedBatch { first: proposal.first, blocks: proposal.blocks.clone(), seal }, proposal)
 }
 
@@ -45,7 +63,7 @@ pub fn extend(ledger: &Ledger, registrations: &[Registration]) -> Result<Vec<Ver
         ledger.append(&batch)?;
         assert_eq!(
             (ledger.size(), ledger.root(), ledger.head()),
-            (proposal.size, proposal.root, proposal.head)
+            (proposal.end.size, proposal.root, Some(proposal.end.link))
         );
     }
     Ok(proposal.verdicts)

@@ -43,6 +43,8 @@ pub struct Common {
 pub enum Command {
     /// Run a peer: scan the music folders, serve them, follow the network
     Up(Up),
+    /// Run a peer without music: it keeps the whole ledger, is reached by others, and may vote in the council
+    MiniNode(Serve),
     /// Scan music folders and register what is new
     Scan(Scan),
     /// Forget music folders: they are neither scanned nor served any more
@@ -58,6 +60,12 @@ pub enum Command {
     /// Look into the ledger
     #[command(subcommand)]
     Ledger(Ledger),
+    /// Make a network
+    #[command(subcommand)]
+    Network(Network),
+    /// See and steer the council, which decides the order of the ledger
+    #[command(subcommand)]
+    Council(Council),
     /// Print a file's duration and Chromaprint fingerprint
     Fingerprint(File),
     /// Tell which song of the ledger a file is, or why none
@@ -90,6 +98,14 @@ pub struct Up {
     /// Music folders, remembered for later starts [default: those remembered, the user's music folder, or a sample]
     #[arg(value_name = "DIR")]
     pub folders: Vec<PathBuf>,
+    /// What a mini-node has too.
+    #[command(flatten)]
+    pub serve: Serve,
+}
+
+/// What a peer that runs is told.
+#[derive(Debug, Args)]
+pub struct Serve {
     /// Listen on this address; may be repeated [default: every interface, QUIC and TCP, on a port that stays]
     #[arg(long, value_name = "MULTIADDR")]
     pub listen: Vec<String>,
@@ -99,6 +115,79 @@ pub struct Up {
     /// Serve /healthz and /metrics here [default: 127.0.0.1:7711]
     #[arg(long, value_name = "ADDR")]
     pub http: Option<SocketAddr>,
+    /// Serve the ledger here as static files that `ledger verify URL` and others check (C2SP tlog-tiles)
+    #[arg(long, value_name = "ADDR")]
+    pub serve_log: Option<SocketAddr>,
+    /// Start on this network, as `antiphon network new` has written it, instead of asking a peer which one it is
+    #[arg(long, value_name = "FILE")]
+    pub genesis: Option<PathBuf>,
+    /// Vote in the council with this key [default: the data directory's own, where it began the network]
+    #[arg(long, value_name = "FILE")]
+    pub council_key: Option<PathBuf>,
+    /// Vote again after the council's folder of this data directory was lost or is old: the member stays silent until
+    /// nothing that it can have signed matters any more
+    #[arg(long)]
+    pub council_rejoin: bool,
+}
+
+/// `antiphon network …`.
+#[derive(Debug, Subcommand)]
+pub enum Network {
+    /// Write a genesis document (TOML) for a council of these members; every member starts with it
+    New {
+        /// Public key of a member, as `antiphon council key` prints it; may be repeated
+        #[arg(long = "member", required = true, value_name = "KEY")]
+        members: Vec<String>,
+        /// A name for people
+        #[arg(long, default_value = "", value_name = "NAME")]
+        name: String,
+        /// Work that a registration must show, in bits [default: 17]
+        #[arg(long, value_name = "BITS")]
+        stamp_bits: Option<u32>,
+        /// Registrations of one registrant in one batch [default: 64]
+        #[arg(long, value_name = "N")]
+        batch_quota: Option<u32>,
+        /// Write it here [default: standard output]
+        #[arg(long, short, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Print a genesis document's network id and parameters
+    Show {
+        /// The document
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+}
+
+/// `antiphon council …`.
+#[derive(Debug, Subcommand)]
+pub enum Council {
+    /// Print a member's public key; the key is made when the file does not exist
+    Key {
+        /// File of the key
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Who votes, who is missing, what is being decided
+    Status,
+    /// Propose to change the council, and vote for it
+    Propose {
+        /// Public key of a member that joins
+        #[arg(long, value_name = "KEY", required_unless_present = "remove")]
+        add: Option<String>,
+        /// Public key of a member that leaves
+        #[arg(long, value_name = "KEY")]
+        remove: Option<String>,
+        /// Heights from now on in which it may be decided
+        #[arg(long, value_name = "N", default_value_t = 100_000)]
+        heights: u64,
+    },
+    /// Vote for a change that another member has proposed
+    Vote {
+        /// Id of the motion, or its beginning, as `antiphon council status` shows it
+        #[arg(value_name = "ID")]
+        motion: String,
+    },
 }
 
 /// `antiphon scan`.
@@ -140,8 +229,80 @@ pub enum Ledger {
         #[arg(required = true, value_name = "WHAT")]
         what: Vec<String>,
     },
-    /// Check every block, link, signature, stamp and seal
-    Verify,
+    /// Check every block, link, signature, stamp and seal: of the own ledger, or of a dump that somebody offers
+    Verify(Verify),
+    /// Write the ledger as static files that any web server can offer and anybody can check (C2SP tlog-tiles)
+    Dump(Dump),
+    /// Fill a new data directory with the ledger of a dump, checking all of it
+    Load {
+        /// Folder or address of the dump
+        #[arg(value_name = "DIR|URL")]
+        dump: PathBuf,
+        /// Insist on this network
+        #[arg(long, value_name = "ID")]
+        network: Option<String>,
+    },
+    /// Print a proof that a song is in the ledger, for somebody who has no ledger
+    Proof {
+        /// Block index, song id or its beginning, or words
+        #[arg(required = true, value_name = "SONG")]
+        what: Vec<String>,
+    },
+    /// Check a proof, offline
+    VerifyProof(VerifyProof),
+    /// Write the ledger as tables for DuckDB, pandas and other tools; only what is new is written
+    Export(Export),
+}
+
+/// `antiphon ledger verify`.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// Folder or address of a dump [default: the own ledger]
+    #[arg(value_name = "DIR|URL")]
+    pub dump: Option<PathBuf>,
+    /// Check the rules of every block of a dump too, and print the digest of the state that they lead to
+    #[arg(long, requires = "dump")]
+    pub full: bool,
+    /// Insist on this network
+    #[arg(long, value_name = "ID", requires = "dump")]
+    pub network: Option<String>,
+}
+
+/// `antiphon ledger dump`.
+#[derive(Debug, Args)]
+pub struct Dump {
+    /// Folder of the dump; one that is there is continued
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// First block, a multiple of 256
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub from: u64,
+}
+
+/// `antiphon ledger verify-proof`.
+#[derive(Debug, Args)]
+pub struct VerifyProof {
+    /// The proof; - for standard input
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Genesis document of the network, as dumps have it [default: that of the own ledger]
+    #[arg(long, value_name = "FILE")]
+    pub genesis: Option<PathBuf>,
+    /// Insist on this network
+    #[arg(long, value_name = "ID")]
+    pub network: Option<String>,
+}
+
+/// `antiphon ledger export`.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+pub struct Export {
+    /// Folder for Parquet files: blocks, songs, variants, splits, epochs, balances
+    #[arg(long, value_name = "DIR")]
+    pub parquet: Option<PathBuf>,
+    /// Folder for JSON lines, a block a line; one file when the name ends in .jsonl, .ndjson or .json
+    #[arg(long, value_name = "DIR|FILE")]
+    pub jsonl: Option<PathBuf>,
 }
 
 /// A command on one file.
@@ -184,7 +345,7 @@ mod tests {
         ])
         .unwrap();
         let Command::Up(up) = cli.command else { panic!() };
-        assert_eq!((up.folders.len(), up.listen.len(), up.join.peer_vps.len()), (2, 1, 2));
+        assert_eq!((up.folders.len(), up.serve.listen.len(), up.serve.join.peer_vps.len()), (2, 1, 2));
         assert!(cli.common.json && cli.common.data_dir.is_some());
     }
 }

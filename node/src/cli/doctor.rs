@@ -203,7 +203,7 @@ async fn peer(report: &mut Report, root: &Path, settings: &Config, output: &Outp
         "",
     );
     report.add("sockets", Verdict::Ok, "UDP and TCP ports can be opened", "");
-    if !peer.sequencer {
+    if !peer.orders_here() {
         let reached = peer.connected(REACH_WITHIN).await;
         let (verdict, found) = if reached {
             (Verdict::Ok, "a peer of the network answers")

@@ -1,8 +1,12 @@
 //! From the command line to an exit code.
 
 pub mod args;
+mod council;
 mod doctor;
+mod dump;
+mod ledger;
 mod output;
+mod proof;
 mod show;
 mod up;
 
@@ -14,7 +18,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    args::{Cli, Command, Common, Join, Ledger},
+    args::{Cli, Command, Common, Join},
     output::Output,
 };
 use crate::{
@@ -43,7 +47,7 @@ pub fn run() -> ExitCode {
         }
     };
     let output = Output::new(&cli.common);
-    output.start_log(matches!(cli.command, Command::Up(_)));
+    output.start_log(matches!(cli.command, Command::Up(_) | Command::MiniNode(_)));
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -74,6 +78,7 @@ async fn command(cli: Cli, output: &Output) -> anyhow::Result<()> {
     let common = cli.common;
     match cli.command {
         Command::Up(up) => up::run(&common, up, output).await,
+        Command::MiniNode(serve) => up::mini_node(&common, serve, output).await,
         Command::Scan(scan) => {
             let request = Request::Scan { paths: absolute(&scan.folders)? };
             let report = ask(&common, &scan.join, request, Reach::Dial, output).await?;
@@ -103,15 +108,9 @@ async fn command(cli: Cli, output: &Output) -> anyhow::Result<()> {
             let status = ask(&common, &Join::default(), Request::Status, Reach::ReadOnly, output).await?;
             show::status(status, output)
         }
-        Command::Ledger(ledger) => {
-            let request = match ledger {
-                Ledger::Info => Request::LedgerInfo,
-                Ledger::Show { what } => Request::LedgerShow { what: what.join(" ") },
-                Ledger::Verify => Request::LedgerVerify,
-            };
-            let answer = ask(&common, &Join::default(), request, Reach::ReadOnly, output).await?;
-            show::plain(&answer, output)
-        }
+        Command::Ledger(what) => ledger::run(&common, what, output).await,
+        Command::Network(what) => council::network(what, output),
+        Command::Council(what) => council::run(&common, what, output).await,
         Command::Fingerprint(file) => show::fingerprint(&common, &file.file, output),
         Command::Match(file) => {
             let path = std::path::absolute(&file.file)?;

@@ -35,7 +35,8 @@ impl Output {
     /// Logs to stderr. `RUST_LOG` overrides.
     pub(super) fn start_log(&self, service: bool) {
         let level = match (self.verbose, service) {
-            (0, false) => "warn",
+            // What a certificate's verifier logs is in the error too.
+            (0, false) => "warn,rustls_platform_verifier=off",
             (0, true) => "warn,antiphon=info,antiphon_ledger=info,antiphon_p2p=info",
             (1, _) => {
                 "info,antiphon=debug,antiphon_ledger=debug,antiphon_p2p=debug,antiphon_fingerprint=debug"

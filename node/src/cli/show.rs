@@ -134,6 +134,7 @@ pub(super) fn status(status: Value, output: &Output) -> anyhow::Result<()> {
         "ledger",
         &format!("{} blocks{}", status.ledger_size, if status.sequencer { ", ordered here" } else { "" }),
     );
+    line("council", status.council.as_deref().unwrap_or_default());
     line("follows", status.upstream.as_deref().unwrap_or_default());
     let library = &status.library;
     line(
@@ -150,6 +151,7 @@ pub(super) fn status(status: Value, output: &Output) -> anyhow::Result<()> {
         line("listens", address);
     }
     line("http", status.http.as_deref().unwrap_or_default());
+    line("log", status.serve_log.as_deref().unwrap_or_default());
     line("data", &status.data_dir);
     line("peers", &status.peers.len().to_string());
     for peer in &status.peers {

@@ -4,10 +4,11 @@ use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use serde_json::json;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    args::{Common, Up},
+    args::{Common, Serve, Up},
     config, end_on_second_signal,
     output::Output,
     root, show,
@@ -18,13 +19,29 @@ use crate::{
     library::{folders::outermost, scan::Targets, watch},
     ops::Running,
     peer::{Peer, Reach},
+    serve_log,
     system::{clock, datadir::DataDir, sample},
 };
 
 /// A scan that takes long says how far it is, this often.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
+/// A peer with music.
 pub(super) async fn run(common: &Common, up: Up, output: &Output) -> anyhow::Result<()> {
+    serve(common, up.serve, Some(up.folders), output).await
+}
+
+/// A peer without.
+pub(super) async fn mini_node(common: &Common, serving: Serve, output: &Output) -> anyhow::Result<()> {
+    serve(common, serving, None, output).await
+}
+
+async fn serve(
+    common: &Common,
+    up: Serve,
+    music: Option<Vec<PathBuf>>,
+    output: &Output,
+) -> anyhow::Result<()> {
     let cancel = CancellationToken::new();
     end_on_second_signal(cancel.clone(), Arc::new(output.clone()));
     let root = root(common)?;
@@ -35,7 +52,21 @@ pub(super) async fn run(common: &Common, up: Up, output: &Output) -> anyhow::Res
     if up.http.is_some() {
         settings.http.addr = up.http;
     }
-    let asked = canonical(if up.folders.is_empty() { &settings.library.folders } else { &up.folders })?;
+    if up.serve_log.is_some() {
+        settings.http.serve_log = up.serve_log;
+    }
+    if up.genesis.is_some() {
+        settings.network.genesis = up.genesis;
+    }
+    if up.council_key.is_some() {
+        settings.council.key = up.council_key;
+    }
+    settings.council.rejoin = up.council_rejoin;
+    let asked = match &music {
+        Some(asked) if !asked.is_empty() => canonical(asked)?,
+        Some(_) => canonical(&settings.library.folders)?,
+        None => Vec::new(),
+    };
     if super::running(DataDir::existing(&root).as_ref()).await?.is_some() {
         bail!("a peer is running on {} already; see `antiphon status`", root.display());
     }
@@ -43,15 +74,20 @@ pub(super) async fn run(common: &Common, up: Up, output: &Output) -> anyhow::Res
         tracing::warn!("the clock is not set; what is registered now carries a wrong time");
     }
     let listener = http::bind(settings.http.addr).await?;
+    let log = match settings.http.serve_log {
+        Some(addr) => Some(serve_log::bind(addr).await?),
+        None => None,
+    };
     let peer = match Peer::open(root, &settings, Reach::Serve, cancel.clone(), output.notes()).await {
         Ok(peer) => peer,
         // Told to stop before it was whole: that is no failure.
         Err(_) if cancel.is_cancelled() => return Ok(()),
         Err(error) => return Err(error),
     };
-    let folders = folders(&peer, asked, output)?;
+    let folders = if music.is_some() { folders(&peer, asked, output)? } else { Vec::new() };
     peer.library.remember(&folders)?;
-    let running = Running { http: Some(format!("http://{}", listener.local_addr()?)) };
+    let url = |listener: &TcpListener| anyhow::Ok(format!("http://{}", listener.local_addr()?));
+    let running = Running { http: Some(url(&listener)?), serve_log: log.as_ref().map(url).transpose()? };
     let socket_path = peer.data.prepare_control_socket()?;
     let socket = Socket::bind(socket_path.clone())
         .with_context(|| format!("cannot make the control socket {}", socket_path.display()))?;
@@ -62,8 +98,13 @@ pub(super) async fn run(common: &Common, up: Up, output: &Output) -> anyhow::Res
     let mut serving = tokio::task::JoinSet::new();
     serving.spawn(socket.serve(peer.clone(), running.clone()));
     serving.spawn(http::serve(listener, peer.clone()));
+    if let Some(log) = log {
+        serving.spawn(serve_log::serve(log, peer.ledger.clone()));
+    }
     ready(&peer, &running, output).await?;
-    serving.spawn(first_scan(peer.clone(), folders, output.clone()));
+    if music.is_some() {
+        serving.spawn(first_scan(peer.clone(), folders, output.clone()));
+    }
     cancel.cancelled().await;
     peer.library.stop();
     serving.shutdown().await;
@@ -116,12 +157,13 @@ async fn ready(peer: &Peer, running: &Running, output: &Output) -> anyhow::Resul
     if output.json {
         let line = json!({
             "schema": 1, "ready": true, "peer_id": id, "network": ledger, "listen": listen,
-            "http": http, "control": control.display().to_string(),
+            "http": http, "serve_log": running.serve_log, "control": control.display().to_string(),
         });
         return output.line(&line.to_string());
     }
+    let log = running.serve_log.as_ref().map(|log| format!(" serve_log={log}")).unwrap_or_default();
     output.line(&format!(
-        "ready peer={id} network={ledger} listen={} http={http} control={}",
+        "ready peer={id} network={ledger} listen={} http={http}{log} control={}",
         listen.join(","),
         control.display()
     ))

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use antiphon_ledger::{AppendError, Ledger, SealedBatch};
-use antiphon_p2p::{Network, Offence};
+use antiphon_p2p::{Followed, Network, Offence};
 use antiphon_proto::{
     NetworkId,
     wire::{Batch, Genesis},
@@ -110,7 +110,12 @@ impl Follower {
         let mut behind = 0;
         loop {
             let batch = match timeout(ASK_EVERY, stream.next()).await {
-                Ok(batch) => batch?,
+                Ok(followed) => match followed? {
+                    Some(Followed::Batch(batch)) => batch,
+                    // Each batch comes with a proof of its own.
+                    Some(Followed::Checkpoint(_)) => continue,
+                    None => return Ok(()),
+                },
                 Err(_) => {
                     behind = if self.is_behind(peer).await? { behind + 1 } else { 0 };
                     if behind >= BEHIND {
@@ -119,7 +124,6 @@ impl Follower {
                     continue;
                 }
             };
-            let Some(batch) = batch else { return Ok(()) };
             behind = 0;
             if let Err(error) = self.append(batch).await? {
                 if error.is_invalid_batch() {

@@ -1,5 +1,6 @@
 //! A peer at work: data directory, ledger, library and network, tied together.
 
+pub mod council;
 pub mod follow;
 pub mod get;
 mod open;
@@ -16,7 +17,7 @@ use std::{
 };
 
 use antiphon_fingerprint::Analyzer;
-use antiphon_ledger::{Ledger, sequencer::Solo};
+use antiphon_ledger::Ledger;
 use antiphon_p2p::Network;
 use antiphon_proto::PublicKey;
 use libp2p::PeerId;
@@ -24,7 +25,7 @@ use prometheus_client::registry::Registry;
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use self::open::Opening;
+use self::{council::Seat, open::Opening};
 use crate::{
     config::Config,
     failure::{Failure, Kind},
@@ -63,12 +64,13 @@ pub struct Peer {
     pub analyzer: Analyzer,
     /// Key that registers.
     pub wallet: PublicKey,
-    /// Whether this peer orders the ledger.
-    pub sequencer: bool,
+    /// This peer's seat in the council, if it was given one.
+    pub seat: Option<Seat>,
+    /// Whether the settings ask for a seat.
+    pub config_names_a_key: bool,
     /// Ends everything.
     pub cancel: CancellationToken,
     tasks: Mutex<JoinSet<()>>,
-    solo: Option<Arc<Solo>>,
     _lock: Lock,
 }
 
@@ -108,10 +110,10 @@ impl Peer {
         }
         let mut tasks = self.tasks.lock().map(|mut tasks| std::mem::take(&mut *tasks)).unwrap_or_default();
         tasks.shutdown().await;
-        let (solo, ledger) = (self.solo.clone(), self.ledger.clone());
+        let (council, ledger) = (self.seat.as_ref().map(|seat| seat.council.clone()), self.ledger.clone());
         let closed = tokio::task::spawn_blocking(move || {
-            if let Some(solo) = solo {
-                solo.stop();
+            if let Some(council) = council {
+                council.stop();
             }
             ledger.close()
         });
@@ -122,6 +124,12 @@ impl Peer {
             }
             Err(error) => tracing::error!(%error, "closing"),
         }
+    }
+
+    /// Whether this peer is one of those that order the ledger.
+    #[must_use]
+    pub fn orders_here(&self) -> bool {
+        self.seat.as_ref().is_some_and(Seat::is_taken)
     }
 
     /// Adds work that ends with the peer.
@@ -140,7 +148,7 @@ impl Peer {
     /// Waits until a first connection to the network is up, at most `wait`.
     pub async fn connected(&self, wait: Duration) -> bool {
         let mut upstream = self.upstream.clone();
-        self.sequencer
+        self.orders_here()
             || tokio::time::timeout(wait, upstream.wait_for(Option::is_some)).await.is_ok_and(|up| up.is_ok())
     }
 }

@@ -6,10 +6,7 @@ use std::{
     time::Duration,
 };
 
-use antiphon_ledger::{
-    Ledger, OpenError, Options, Stage,
-    sequencer::{Sequencer, Solo},
-};
+use antiphon_ledger::{Ledger, OpenError, Options, Stage};
 use antiphon_p2p::{ConnectionLimits, Event, Network, Services};
 use antiphon_proto::{NetworkId, wire::Genesis};
 use anyhow::{Context, bail};
@@ -21,14 +18,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Peer, Reach,
+    council::{self, Seat, Seated},
     follow::{self, Follower},
-    orders::{Local, Offline, Orders, Remote},
+    orders::{Offline, Orders, Remote},
     services::Desk,
     state::NetworkState,
 };
 use crate::{
     config::Config,
     failure::{Failure, Kind},
+    genesis_file,
     library::{Library, Parts, catalogue::Catalogue, describe::Registrant, folders::Folders},
     rule::Rule,
     system::{
@@ -49,8 +48,8 @@ const ASK_WITHIN: Duration = Duration::from_secs(3);
 /// Waiting registrations are handed in again this often.
 const RETRY_EVERY: Duration = Duration::from_secs(30);
 
-/// The sequencer, if it is here, and where registrations go.
-type Ordering = (Option<Arc<Solo>>, Arc<dyn Orders>);
+/// The seat in the council, if there is one, and where registrations go.
+type Ordering = (Option<Seat>, Arc<dyn Orders>);
 
 /// What [`Peer::open`] works with until the peer is whole.
 pub(super) struct Opening<'c> {
@@ -149,7 +148,7 @@ impl<'c> Opening<'c> {
         self.pin(&ledger)?;
 
         let (upstream_in, upstream) = watch::channel(None);
-        let (solo, orders) = self.orders(&ledger, network.as_ref(), &upstream)?;
+        let (seat, orders) = self.orders(&ledger, network.as_ref(), &upstream)?;
         let stamp_bits = ledger.genesis().stamp_bits;
         let registrant = Registrant {
             artist_names: self.config.library.artist_names.iter().map(|name| name.to_lowercase()).collect(),
@@ -179,10 +178,10 @@ impl<'c> Opening<'c> {
             registry: self.registry,
             analyzer,
             wallet: public,
-            sequencer: solo.is_some(),
             cancel: self.cancel,
             tasks: Mutex::new(JoinSet::new()),
-            solo,
+            seat,
+            config_names_a_key: self.config.council.key.is_some(),
             _lock: lock,
         };
         if let Some(network) = peer.network.clone() {
@@ -254,6 +253,11 @@ impl<'c> Opening<'c> {
         network: Option<&Network>,
         report: &(dyn Fn(&str) + Send + Sync),
     ) -> anyhow::Result<Genesis> {
+        if let Some(path) = &self.config.network.genesis {
+            let genesis = genesis_file::read(path)?;
+            report(&format!("starting from {}: network {}", path.display(), genesis.network_id()));
+            return Ok(genesis);
+        }
         if let Some(network) = network
             && !self.addresses.is_empty()
         {
@@ -361,20 +365,17 @@ impl<'c> Opening<'c> {
         if self.reach == Reach::ReadOnly {
             return Ok((None, Arc::new(Offline)));
         }
-        if let Some(member) = keyfile::load(&self.data.key("member"))?
-            && ledger.genesis().member_keys().contains(&member.public())
-        {
-            let solo = Arc::new(Solo::start(ledger.clone(), member, Arc::new(clock::now_ms))?);
-            let sequencer: Arc<dyn Sequencer> = solo.clone();
-            return Ok((Some(solo), Arc::new(Local(sequencer))));
-        }
-        Ok((
-            None,
-            match network {
-                Some(network) => Arc::new(Remote::new(network.clone(), ledger.network(), upstream.clone())),
-                None => Arc::new(Offline),
-            },
-        ))
+        let elsewhere: Arc<dyn Orders> = match network {
+            Some(network) => Arc::new(Remote::new(network.clone(), ledger.network(), upstream.clone())),
+            None => Arc::new(Offline),
+        };
+        Ok(match council::take(&self.config.council, &self.data, ledger, network)? {
+            Some(seat) => {
+                let orders = Arc::new(Seated::new(seat.council.clone(), elsewhere));
+                (Some(seat), orders)
+            }
+            None => (None, elsewhere),
+        })
     }
 }
 
@@ -444,10 +445,14 @@ fn follow(
         cancel: peer.cancel.clone(),
     };
     // Who orders the ledger has nobody to follow; the addresses are dialled all the same, so that others are reached.
-    if !peer.sequencer {
+    let sequencer = peer.orders_here();
+    if sequencer {
+        let addresses = addresses.into_iter().collect();
+        peer.spawn(council::keep_connected(follower.network, addresses, peer.cancel.clone()));
+    } else {
         peer.spawn(follower.run(addresses));
     }
-    let (library, mut connected, sequencer) = (peer.library.clone(), peer.upstream.clone(), peer.sequencer);
+    let (library, mut connected) = (peer.library.clone(), peer.upstream.clone());
     peer.spawn(async move {
         loop {
             if sequencer || connected.borrow_and_update().is_some() {

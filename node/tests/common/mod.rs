@@ -56,6 +56,12 @@ impl Machine {
     /// The program, ready for arguments.
     pub fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_antiphon"));
+        self.dress(&mut command);
+        command
+    }
+
+    /// Runs a command in this machine's home and folder.
+    pub fn dress<'c>(&self, command: &'c mut Command) -> &'c mut Command {
         let home = self.path("home");
         command
             .env_remove("XDG_DATA_HOME")
@@ -64,8 +70,7 @@ impl Machine {
             .env("HOME", home)
             .env("ANTIPHON_DATA_DIR", self.data())
             .current_dir(self.out())
-            .stdin(Stdio::null());
-        command
+            .stdin(Stdio::null())
     }
 
     pub fn run(&self, args: &[&str]) -> Output {
@@ -89,7 +94,11 @@ impl Machine {
 
     /// Starts a peer on loopback and waits for its ready line.
     pub fn up(&self, args: &[&str]) -> Peer {
-        let mut command = self.command();
+        self.up_by(self.command(), args)
+    }
+
+    /// The same, started by a command that runs the program.
+    pub fn up_by(&self, mut command: Command, args: &[&str]) -> Peer {
         command.args(["up", "--json", "--http", "127.0.0.1:0"]);
         command.args(["--listen", "/ip4/127.0.0.1/udp/0/quic-v1", "--listen", "/ip4/127.0.0.1/tcp/0"]);
         command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -214,6 +223,21 @@ fn missing(what: &str, found: bool) -> bool {
         eprintln!("SKIPPED: {what} is not installed");
     }
     found
+}
+
+/// A Python that has a package of PyPI, in an environment of its own under the target directory.
+pub fn python(package: &str, module: &str) -> Option<PathBuf> {
+    let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("python-{module}"));
+    let python = home.join("bin/python");
+    let works = |command: &mut Command| {
+        command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    };
+    let imports = || works(Command::new(&python).args(["-c", &format!("import {module}")]));
+    let there = imports()
+        || (works(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&home))
+            && works(Command::new(&python).args(["-m", "pip", "install", "--quiet", package]))
+            && imports());
+    missing(&format!("{package} from PyPI"), there).then_some(python)
 }
 
 /// Files of Debian's music packages, or nothing when they are not installed.

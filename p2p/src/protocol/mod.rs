@@ -1,4 +1,5 @@
-//! Our protocols on libp2p streams: `/antiphon/ledger/1`, `/antiphon/register/1`, `/antiphon/audio/1`.
+//! Our protocols on libp2p streams: `/antiphon/ledger/1`, `/antiphon/register/1`, `/antiphon/audio/1`; the fourth,
+//! `/antiphon/council/1`, is in [`crate::council`].
 //!
 //! Every message is a frame ([`frame`]) of protobuf within the limits of `antiphon_proto::limits`. Each protocol has
 //! its asking and its answering half in one file. The answering halves run as tasks of their own, with a deadline
@@ -10,7 +11,14 @@ pub(crate) mod ledger;
 pub(crate) mod register;
 pub(crate) mod request;
 
-use std::{future::poll_fn, io, pin::Pin, sync::Arc, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    io,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    task::Poll,
+    time::Duration,
+};
 
 use futures::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt};
 use libp2p::{PeerId, StreamProtocol};
@@ -19,10 +27,11 @@ use tokio::{
     time::{self, Instant},
 };
 
-pub use ledger::FollowStream;
+pub use ledger::{FollowStream, Followed};
 
 use crate::{
     config::Timeouts,
+    council::{self, Gate},
     metrics::{Held, Labelled, Metrics},
     network::Services,
     score::Offence,
@@ -35,16 +44,18 @@ use frame::FrameError;
 const LEDGER_NAME: &str = "/antiphon/ledger/1";
 const REGISTER_NAME: &str = "/antiphon/register/1";
 const AUDIO_NAME: &str = "/antiphon/audio/1";
+const COUNCIL_NAME: &str = "/antiphon/council/1";
 pub(crate) const LEDGER: StreamProtocol = StreamProtocol::new(LEDGER_NAME);
 pub(crate) const REGISTER: StreamProtocol = StreamProtocol::new(REGISTER_NAME);
 pub(crate) const AUDIO: StreamProtocol = StreamProtocol::new(AUDIO_NAME);
+pub(crate) const COUNCIL: StreamProtocol = StreamProtocol::new(COUNCIL_NAME);
 
 /// Slowest link that long messages are still waited for.
 const SLOWEST_BYTES_PER_SECOND: usize = 8 * 1024;
 
 /// Every protocol that this peer answers.
 pub(crate) fn all() -> Arc<[StreamProtocol]> {
-    Arc::new([LEDGER, REGISTER, AUDIO])
+    Arc::new([LEDGER, REGISTER, AUDIO, COUNCIL])
 }
 
 /// The static name of one of ours.
@@ -53,6 +64,7 @@ pub(crate) fn name_of(protocol: &StreamProtocol) -> &'static str {
         LEDGER_NAME => LEDGER_NAME,
         REGISTER_NAME => REGISTER_NAME,
         AUDIO_NAME => AUDIO_NAME,
+        COUNCIL_NAME => COUNCIL_NAME,
         _ => "the protocol",
     }
 }
@@ -91,9 +103,11 @@ pub(crate) struct Server {
     pub(crate) services: Services,
     pub(crate) timeouts: Timeouts,
     pub(crate) uploads: Slots,
-    pub(crate) followers: ledger::Followers,
+    pub(crate) ledger: ledger::Places,
     pub(crate) metrics: Metrics,
     pub(crate) traffic: Traffic,
+    /// Where council streams go, once this peer takes part in one.
+    pub(crate) council: Arc<OnceLock<Gate>>,
     /// Weak, so that serving does not keep the network alive when every handle is gone.
     pub(crate) commands: mpsc::WeakSender<Command>,
 }
@@ -101,6 +115,10 @@ pub(crate) struct Server {
 impl Server {
     /// Answers one stream to its end.
     pub(crate) async fn serve(&self, inbound: Inbound) {
+        if inbound.protocol == COUNCIL {
+            Metrics::count(&self.metrics.inbound_streams, COUNCIL_NAME);
+            return council::accept(self, inbound).await;
+        }
         let Inbound { peer, protocol, mut stream, slot } = inbound;
         let mut slot = Some(slot);
         let kind = name_of(&protocol);
@@ -117,17 +135,14 @@ impl Server {
             Ok(()) => {}
             Err(Fault::Offence(offence, text)) => {
                 tracing::debug!(%peer, %protocol, ?offence, text, "a peer breaks the protocol");
-                // A full queue means that the actor has enough to do; the next offence comes soon.
-                if let Some(commands) = self.commands.upgrade() {
-                    let _ = commands.try_send(Command::Penalize { peer, offence });
-                }
+                penalize(&self.commands, peer, offence);
             }
             Err(fault) => tracing::debug!(%peer, %protocol, %fault, "a stream ended early"),
         }
     }
 
     /// Reads a request within the time that its kind may take.
-    async fn read_request(&self, stream: &mut PeerStream, limit: usize) -> Result<Vec<u8>, Fault> {
+    pub(crate) async fn read_request(&self, stream: &mut PeerStream, limit: usize) -> Result<Vec<u8>, Fault> {
         match time::timeout(self.timeouts.message, frame::read(stream, limit)).await {
             Ok(read) => Ok(read?),
             Err(_) => {
@@ -165,7 +180,7 @@ impl Server {
     }
 
     /// Runs what blocks on the disk.
-    async fn blocking<T: Send + 'static>(
+    pub(crate) async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Fault> {
@@ -176,7 +191,7 @@ impl Server {
 
 /// Writes some bytes, and listens meanwhile: a request is one message, and a peer that pushes more would fill the
 /// buffers of a stream that nobody reads.
-async fn write_some(stream: &mut PeerStream, bytes: &[u8]) -> Result<usize, Fault> {
+pub(crate) async fn write_some(stream: &mut PeerStream, bytes: &[u8]) -> Result<usize, Fault> {
     poll_fn(|cx| {
         // The end of the peer's half is in order; when the stream broke, writing says so.
         if let Poll::Ready(Ok(1..)) = Pin::new(&mut *stream).poll_read(cx, &mut [0]) {
@@ -187,8 +202,15 @@ async fn write_some(stream: &mut PeerStream, bytes: &[u8]) -> Result<usize, Faul
     .await
 }
 
+/// Notes an offence without waiting. A full queue means that the actor has enough to do; the next offence comes soon.
+pub(crate) fn penalize(commands: &mpsc::WeakSender<Command>, peer: PeerId, offence: Offence) {
+    if let Some(commands) = commands.upgrade() {
+        let _ = commands.try_send(Command::Penalize { peer, offence });
+    }
+}
+
 /// What a peer asked for that cannot be read.
-fn malformed(error: impl std::fmt::Display) -> Fault {
+pub(crate) fn malformed(error: impl std::fmt::Display) -> Fault {
     Fault::Offence(Offence::Malformed, error.to_string())
 }
 

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     convert::Infallible,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -19,7 +19,7 @@ use libp2p::{
 use tokio::sync::mpsc;
 
 use super::{
-    OpenError, OpenRequest,
+    OpenError, OpenRequest, Usage,
     handler::{Accept, Handler},
     rank::Rank,
 };
@@ -35,7 +35,7 @@ struct Connection {
     since: Instant,
     we_dialled: bool,
     /// One more for the handler and for each stream.
-    in_use: Arc<()>,
+    usage: Arc<Usage>,
 }
 
 /// See the module above.
@@ -46,7 +46,7 @@ pub(crate) struct Behaviour {
     /// Bounded by the limit on connections.
     peers: HashMap<PeerId, Vec<Connection>>,
     /// Tokens of connections that are established but not yet reported; bounded as `peers`.
-    tokens: HashMap<ConnectionId, Arc<()>>,
+    tokens: HashMap<ConnectionId, Arc<Usage>>,
 }
 
 impl Behaviour {
@@ -61,7 +61,7 @@ impl Behaviour {
         for connections in self.peers.values() {
             let Some(best) = best(connections) else { continue };
             for connection in connections {
-                let idle = Arc::strong_count(&connection.in_use) <= 2;
+                let idle = Arc::strong_count(&connection.usage) <= 2;
                 let old = now.saturating_duration_since(connection.since) >= DUPLICATE_GRACE
                     && now.saturating_duration_since(best.since) >= DUPLICATE_GRACE;
                 if connection.id != best.id && connection.we_dialled && idle && old {
@@ -73,9 +73,9 @@ impl Behaviour {
     }
 
     fn handler(&mut self, id: ConnectionId, peer: PeerId) -> Handler {
-        let in_use = Arc::new(());
-        self.tokens.insert(id, in_use.clone());
-        Handler::new(peer, self.accept.clone(), in_use)
+        let usage = Arc::new(Usage::default());
+        self.tokens.insert(id, usage.clone());
+        Handler::new(peer, self.accept.clone(), usage)
     }
 }
 
@@ -83,6 +83,13 @@ impl Behaviour {
 /// older one is more likely to be dead.
 fn best(connections: &[Connection]) -> Option<&Connection> {
     connections.iter().rev().min_by_key(|connection| connection.rank)
+}
+
+fn mark_superseded(connections: &[Connection]) {
+    let best = best(connections).map(|connection| connection.id);
+    for connection in connections {
+        connection.usage.superseded.store(Some(connection.id) != best, Ordering::Relaxed);
+    }
 }
 
 impl NetworkBehaviour for Behaviour {
@@ -113,18 +120,21 @@ impl NetworkBehaviour for Behaviour {
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match event {
             FromSwarm::ConnectionEstablished(established) => {
-                let Some(in_use) = self.tokens.remove(&established.connection_id) else { return };
-                self.peers.entry(established.peer_id).or_default().push(Connection {
+                let Some(usage) = self.tokens.remove(&established.connection_id) else { return };
+                let connections = self.peers.entry(established.peer_id).or_default();
+                connections.push(Connection {
                     id: established.connection_id,
                     rank: Rank::new(&self.local, &established.peer_id, established.endpoint),
                     since: Instant::now(),
                     we_dialled: established.endpoint.is_dialer(),
-                    in_use,
+                    usage,
                 });
+                mark_superseded(connections);
             }
             FromSwarm::ConnectionClosed(closed) => {
                 if let Some(connections) = self.peers.get_mut(&closed.peer_id) {
                     connections.retain(|connection| connection.id != closed.connection_id);
+                    mark_superseded(connections);
                     if connections.is_empty() {
                         self.peers.remove(&closed.peer_id);
                     }

@@ -18,7 +18,7 @@ use libp2p::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Inbound, OpenError, OpenRequest, PeerStream};
+use super::{Inbound, OpenError, OpenRequest, PeerStream, Usage};
 use crate::slots::Slots;
 
 /// What all handlers share about inbound streams.
@@ -37,19 +37,19 @@ pub(crate) struct Waiting(oneshot::Sender<Result<PeerStream, OpenError>>);
 pub(crate) struct Handler {
     peer: PeerId,
     accept: Arc<Accept>,
-    in_use: Arc<()>,
+    usage: Arc<Usage>,
     /// Bounded by the opens that may be in flight.
     requests: VecDeque<OpenRequest>,
     waker: Option<Waker>,
 }
 
 impl Handler {
-    pub(super) fn new(peer: PeerId, accept: Arc<Accept>, in_use: Arc<()>) -> Self {
-        Self { peer, accept, in_use, requests: VecDeque::new(), waker: None }
+    pub(super) fn new(peer: PeerId, accept: Arc<Accept>, usage: Arc<Usage>) -> Self {
+        Self { peer, accept, usage, requests: VecDeque::new(), waker: None }
     }
 
     fn wrap(&self, stream: Stream) -> PeerStream {
-        PeerStream { stream, _in_use: self.in_use.clone() }
+        PeerStream { stream, usage: self.usage.clone() }
     }
 
     fn accept(&self, stream: Stream, protocol: StreamProtocol) {

@@ -13,7 +13,10 @@ mod rank;
 use std::{
     io,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
 };
 
@@ -30,12 +33,26 @@ use crate::slots::{Slot, Slots};
 /// Streams being opened at once: they wait in the swarm's queues.
 const OPENS_IN_FLIGHT: usize = 256;
 
+/// What a connection's streams and the behaviour know of one another: who holds it shows that the connection is used.
+#[derive(Debug, Default)]
+struct Usage {
+    /// There is a better connection with the peer.
+    superseded: AtomicBool,
+}
+
 /// A stream on a connection with a peer.
 #[derive(Debug)]
 pub(crate) struct PeerStream {
     stream: libp2p::Stream,
-    /// Shows the behaviour that the connection is in use.
-    _in_use: Arc<()>,
+    usage: Arc<Usage>,
+}
+
+impl PeerStream {
+    /// Whether there is now a better connection with the peer. A stream that would stay for long is then opened anew,
+    /// so that of several connections all but one become idle and are closed.
+    pub(crate) fn is_superseded(&self) -> bool {
+        self.usage.superseded.load(Ordering::Relaxed)
+    }
 }
 
 /// A stream that a peer opened.

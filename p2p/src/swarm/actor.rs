@@ -22,7 +22,7 @@ use libp2p::{
     },
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time,
 };
 use tokio_util::sync::CancellationToken;
@@ -64,6 +64,8 @@ pub(crate) struct Parts {
     pub(crate) metrics: Metrics,
     pub(crate) libp2p_metrics: Libp2pMetrics,
     pub(crate) traffic: Traffic,
+    /// Moves whenever a peer connects, leaves or comes back.
+    pub(crate) changes: watch::Sender<u64>,
     /// Cancelled when the actor ends.
     pub(crate) closed: CancellationToken,
 }
@@ -75,6 +77,7 @@ pub(crate) struct Actor {
     events: EventSender,
     metrics: Metrics,
     libp2p_metrics: Libp2pMetrics,
+    changes: watch::Sender<u64>,
     closed: CancellationToken,
     table: Table,
     scores: Scores,
@@ -97,6 +100,7 @@ impl Actor {
             events: parts.events,
             metrics: parts.metrics,
             libp2p_metrics: parts.libp2p_metrics,
+            changes: parts.changes,
             closed: parts.closed,
             table: Table::new(local, parts.traffic),
             scores: Scores::default(),
@@ -169,6 +173,7 @@ impl Actor {
     fn handle_command(&mut self, command: Command) {
         match command {
             Command::Connect { address, reply } => self.handle_connect(address, reply),
+            Command::Dial { peer, addresses, suspect } => self.handle_dial(peer, addresses, suspect),
             Command::Disconnect { peer, reason } => {
                 self.leave(peer, DisconnectReason::Local(reason));
                 let _ = self.swarm.disconnect_peer_id(peer);
@@ -228,6 +233,20 @@ impl Actor {
         }
     }
 
+    fn handle_dial(&mut self, peer: PeerId, mut addresses: Vec<Multiaddr>, suspect: bool) {
+        addresses.retain(can_be_dialled);
+        let condition =
+            if suspect { PeerCondition::NotDialing } else { PeerCondition::DisconnectedAndNotDialing };
+        let options = DialOpts::peer_id(peer).condition(condition).addresses(addresses).build();
+        if let Err(error) = self.swarm.dial(options) {
+            tracing::debug!(%peer, %error, "not dialled");
+        }
+    }
+
+    fn changed(&self) {
+        self.changes.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
     fn handle_offence(&mut self, peer: PeerId, offence: Offence) {
         Metrics::count(&self.metrics.offences, offence.name());
         let (verdict, released) = self.scores.offend(peer, offence, Instant::now());
@@ -277,6 +296,7 @@ impl Actor {
                 self.answer_dials(peer_id, connection_id);
                 if self.table.established(peer_id, connection_id, &endpoint) {
                     self.metrics.peers.inc();
+                    self.changed();
                     self.events.send(Event::Connected { peer: peer_id, addr });
                 }
             }
@@ -284,6 +304,7 @@ impl Actor {
                 self.connections(endpoint.get_remote_address()).dec();
                 if self.table.closed(&peer_id, connection_id) {
                     self.metrics.peers.dec();
+                    self.changed();
                     let why = || match cause {
                         None => DisconnectReason::Closed,
                         Some(error) => DisconnectReason::Error(error.to_string()),
@@ -374,6 +395,7 @@ impl Actor {
         for connection in stale {
             self.swarm.close_connection(connection);
         }
+        self.changed();
         self.events.send(Event::Restarted { peer });
     }
 

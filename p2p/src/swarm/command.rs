@@ -9,10 +9,32 @@ use crate::{error::ConnectError, score::Offence};
 /// A command; replies go back on the channel inside.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Connect { address: Multiaddr, reply: oneshot::Sender<Result<PeerId, ConnectError>> },
-    Disconnect { peer: PeerId, reason: String },
-    Penalize { peer: PeerId, offence: Offence },
-    Peers { reply: oneshot::Sender<Vec<PeerInfo>> },
-    ListenAddrs { reply: oneshot::Sender<Vec<Multiaddr>> },
-    Shutdown { reply: oneshot::Sender<()> },
+    Connect {
+        address: Multiaddr,
+        reply: oneshot::Sender<Result<PeerId, ConnectError>>,
+    },
+    /// Dials a peer at all of its addresses, and reports nothing. When it is connected only if it is `suspect`: another
+    /// process may answer there.
+    Dial {
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+        suspect: bool,
+    },
+    Disconnect {
+        peer: PeerId,
+        reason: String,
+    },
+    Penalize {
+        peer: PeerId,
+        offence: Offence,
+    },
+    Peers {
+        reply: oneshot::Sender<Vec<PeerInfo>>,
+    },
+    ListenAddrs {
+        reply: oneshot::Sender<Vec<Multiaddr>>,
+    },
+    Shutdown {
+        reply: oneshot::Sender<()>,
+    },
 }

@@ -9,7 +9,7 @@ use antiphon_p2p::{
 
 use crate::harness::{self, QUIC, TCP, config, eventually, peer, start, try_start, within};
 
-fn without_id(mut address: Multiaddr) -> Multiaddr {
+pub(crate) fn without_id(mut address: Multiaddr) -> Multiaddr {
     assert!(matches!(address.pop(), Some(Protocol::P2p(_))));
     address
 }
@@ -132,7 +132,7 @@ async fn simultaneous_dials_end_in_one_connection() {
 }
 
 /// Runs a peer in a runtime of its own, so that it can be killed as a process is: without a word to anybody.
-fn in_own_runtime(config: Config, seed: [u8; 32]) -> (tokio::runtime::Runtime, harness::Peer) {
+pub(crate) fn in_own_runtime(config: Config, seed: [u8; 32]) -> (tokio::runtime::Runtime, harness::Peer) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let peer = loop {
         match runtime.block_on(try_start(config.clone(), seed)) {

@@ -11,14 +11,17 @@ use std::{
 
 use antiphon_p2p::{
     AudioFile, AudioRefusal, AudioSource, Config, Event, Fetch, FetchError, FetchProgress, Fetched,
-    LedgerSource, Multiaddr, Network, PeerId, Registrar, Services, SourceError, Timeouts, outboard,
+    LedgerSource, Multiaddr, Network, PeerId, ProofQuery, Registrar, Services, SourceError, Timeouts,
+    outboard,
 };
 use antiphon_proto::{
     ContentHash, NetworkId,
     wire::{
-        Accepted, AudioMode, AudioRequest, Batch, LedgerInfo, RegisterReply, RegisterRequest, register_reply,
+        Accepted, AudioMode, AudioRequest, Batch, BatchSeal, Bundle, LedgerInfo, RegisterReply,
+        RegisterRequest, register_reply,
     },
 };
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use prometheus_client::registry::Registry;
 use tempfile::TempDir;
@@ -35,11 +38,17 @@ pub(crate) struct MemoryLedger {
     genesis: Vec<u8>,
     batches: Mutex<Vec<Batch>>,
     size: watch::Sender<u64>,
+    checkpoint: watch::Sender<Bytes>,
 }
 
 impl MemoryLedger {
     pub(crate) fn new(genesis: &[u8]) -> Self {
-        Self { genesis: genesis.to_vec(), batches: Mutex::default(), size: watch::channel(0).0 }
+        Self {
+            genesis: genesis.to_vec(),
+            batches: Mutex::default(),
+            size: watch::channel(0).0,
+            checkpoint: watch::channel(Bytes::new()).0,
+        }
     }
 
     pub(crate) fn network(&self) -> NetworkId {
@@ -58,6 +67,28 @@ impl MemoryLedger {
         self.batches.lock().unwrap().push(batch.clone());
         self.size.send_replace(first + blocks);
         batch
+    }
+
+    /// Makes this the newest checkpoint.
+    pub(crate) fn cosign(&self, note: &'static str) {
+        self.checkpoint.send_replace(Bytes::from_static(note.as_bytes()));
+    }
+
+    /// Blocks `first` to `end` and the seals of the batches that end there, as a bundle.
+    pub(crate) fn blocks(&self, first: u64, end: u64) -> Bundle {
+        let mut bundle = Bundle::default();
+        for batch in self.batches() {
+            for (index, block) in (batch.first..).zip(&batch.blocks) {
+                if (first..end).contains(&index) {
+                    assert!(bundle.push_block(block));
+                }
+            }
+            let after = batch.first + batch.blocks.len() as u64;
+            if after > first && after <= end {
+                bundle.seals.push(BatchSeal { end: after, seal: batch.seal });
+            }
+        }
+        bundle
     }
 
     pub(crate) fn batches(&self) -> Vec<Batch> {
@@ -81,6 +112,28 @@ impl LedgerSource for MemoryLedger {
 
     fn watch(&self) -> watch::Receiver<u64> {
         self.size.subscribe()
+    }
+
+    fn watch_checkpoint(&self) -> watch::Receiver<Bytes> {
+        self.checkpoint.subscribe()
+    }
+
+    fn bundle(&self, index: u64, width: u32) -> Result<Option<Bundle>, SourceError> {
+        let (first, end) = (index * 256, index * 256 + u64::from(width));
+        Ok((end <= *self.size.borrow()).then(|| self.blocks(first, end)))
+    }
+
+    fn tile(&self, level: u32, index: u64, width: u32) -> Result<Option<Vec<u8>>, SourceError> {
+        let hash = [u8::try_from(level).unwrap(); 32];
+        Ok((index == 0).then(|| hash.repeat(width as usize)))
+    }
+
+    fn proof(&self, query: &ProofQuery) -> Result<Option<Vec<u8>>, SourceError> {
+        match query {
+            ProofQuery::Index(index) if index >= &*self.size.borrow() => Ok(None),
+            ProofQuery::Content(_) => Err(SourceError::Internal("broken".to_owned())),
+            query => Ok(Some(format!("{query:?}").into_bytes())),
+        }
     }
 }
 

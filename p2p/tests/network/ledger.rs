@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use antiphon_p2p::{FollowStream, RequestError, Timeouts};
+use antiphon_p2p::{FollowStream, Followed, Offence, PeerId, ProofQuery, RequestError, Timeouts};
 use antiphon_proto::{
-    NetworkId,
-    wire::{Batch, FollowRequest, LedgerFrame, LedgerRequest, StreamErrorCode, ledger_frame, ledger_request},
+    ContentHash, NetworkId, SongId, limits,
+    wire::{
+        Batch, Bundle, BundleRequest, FollowRequest, LedgerFrame, LedgerReply, LedgerRequest,
+        StreamErrorCode, ledger_frame, ledger_reply, ledger_request,
+    },
 };
 use futures::{AsyncReadExt, AsyncWriteExt};
 
@@ -19,7 +22,10 @@ async fn follow(from: &Peer, to: &Peer, first: u64) -> FollowStream {
 }
 
 async fn next(stream: &mut FollowStream) -> Batch {
-    within(stream.next()).await.unwrap().expect("the stream has ended")
+    match within(stream.next()).await.unwrap().expect("the stream has ended") {
+        Followed::Batch(batch) => batch,
+        other => panic!("{other:?}"),
+    }
 }
 
 #[tokio::test]
@@ -104,7 +110,7 @@ async fn wrong_networks_and_positions_are_refused() {
     let mut end = follow(&two, &one, 10).await;
     let pushed = one.ledger.push(1, 100);
     assert_eq!(next(&mut end).await, pushed);
-    let missing = within(two.network.ledger_info(antiphon_p2p::PeerId::random())).await;
+    let missing = within(two.network.ledger_info(PeerId::random())).await;
     assert!(matches!(missing, Err(RequestError::NotConnected(_))));
 }
 
@@ -204,4 +210,150 @@ async fn a_follower_that_talks_while_it_is_served_is_an_offender() {
         assert!(rest.len() < 35 * 340 * 3_000, "{} bytes", rest.len());
     }
     one.banned(raw.id).await;
+}
+
+#[tokio::test]
+async fn the_log_is_read() {
+    for transport in [QUIC, TCP] {
+        let (one, two) = (peer(&[transport]).await, peer(&[]).await);
+        for number in 0..30 {
+            one.ledger.push(1 + number, 2_500);
+        }
+        let (from, network) = (two.join(&one).await, one.ledger.network());
+        let ask = &two.network;
+        let missing = within(ask.checkpoint(from, network)).await.unwrap_err();
+        assert!(matches!(missing, RequestError::Refused { code: StreamErrorCode::NotFound, .. }));
+        one.ledger.cosign("a note");
+        assert_eq!(within(ask.checkpoint(from, network)).await.unwrap(), b"a note");
+        for (index, width) in [(0, 256), (0, 1), (1, 209)] {
+            let bundle = within(ask.bundle(from, network, index, width)).await.unwrap();
+            assert_eq!(bundle, one.ledger.blocks(index * 256, index * 256 + u64::from(width)));
+            assert!(width == 1 || bundle.seals.len() > 5);
+        }
+        assert_eq!(within(ask.tile(from, network, 3, 0, 7)).await.unwrap(), [3; 7 * 32]);
+        let song = ProofQuery::Song(SongId([5; 32]));
+        assert_eq!(within(ask.proof(from, network, &song)).await.unwrap(), format!("{song:?}").as_bytes());
+        let code = |error| match error {
+            RequestError::Refused { code, .. } => code,
+            other => panic!("{other:?}"),
+        };
+        let beyond = within(ask.bundle(from, network, 1, 210)).await.unwrap_err();
+        assert_eq!(code(beyond), StreamErrorCode::NotFound);
+        let beyond = within(ask.proof(from, network, &ProofQuery::Index(465))).await.unwrap_err();
+        assert_eq!(code(beyond), StreamErrorCode::NotFound);
+        let broken = within(ask.proof(from, network, &ProofQuery::Content(ContentHash([1; 32])))).await;
+        assert_eq!(code(broken.unwrap_err()), StreamErrorCode::Internal);
+        let elsewhere = within(ask.tile(from, NetworkId([1; 32]), 0, 0, 1)).await.unwrap_err();
+        assert_eq!(code(elsewhere), StreamErrorCode::OtherNetwork);
+        for (index, width) in [(0, 0), (0, 257), (u64::MAX, 1)] {
+            let invalid = within(ask.bundle(from, network, index, width)).await;
+            assert!(matches!(invalid, Err(RequestError::Invalid(_))));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_bundle_of_the_longest_blocks_comes_in_parts() {
+    let (one, two) = (peer(&[QUIC]).await, peer(&[]).await);
+    for _ in 0..16 {
+        one.ledger.push(16, limits::BLOCK_BYTES);
+    }
+    let from = two.join(&one).await;
+    let bundle = within(two.network.bundle(from, one.ledger.network(), 0, 256)).await.unwrap();
+    assert!(bundle == one.ledger.blocks(0, 256));
+    assert_eq!(bundle.entries.len(), 16 * 1024 * 1024 + 256);
+}
+
+#[tokio::test]
+async fn followers_get_new_checkpoints() {
+    let (one, two) = (peer(&[QUIC]).await, peer(&[]).await);
+    let batch = one.ledger.push(3, 100);
+    one.ledger.cosign("first");
+    two.join(&one).await;
+    let mut stream = follow(&two, &one, 0).await;
+    assert_eq!(next(&mut stream).await, batch);
+    let checkpoint = async |stream: &mut FollowStream| match within(stream.next()).await {
+        Ok(Some(Followed::Checkpoint(note))) => note,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(checkpoint(&mut stream).await, b"first");
+    one.ledger.cosign("second");
+    assert_eq!(checkpoint(&mut stream).await, b"second");
+    let batch = one.ledger.push(3, 100);
+    assert_eq!(next(&mut stream).await, batch);
+    assert_eq!(stream.position(), 6);
+}
+
+/// A peer that answers every ledger request with this.
+async fn liar(reply: ledger_reply::Body) -> RawPeer {
+    let raw = RawPeer::start().await;
+    raw.serve(raw::LEDGER, move |mut stream| {
+        let reply = LedgerReply { body: Some(reply.clone()) };
+        async move {
+            let _: LedgerRequest = raw::read_frame(&mut stream).await?;
+            stream.write_all(&raw::frame(&reply)).await?;
+            stream.close().await
+        }
+    });
+    raw
+}
+
+#[tokio::test]
+async fn answers_of_a_wrong_form_are_offences() {
+    let network = NetworkId([1; 32]);
+    let empty_block = Bundle { entries: vec![0, 0], seals: vec![] };
+    let mut too_many = Bundle::default();
+    assert!(too_many.push_block(b"a") && too_many.push_block(b"b"));
+    let lies = [
+        ledger_reply::Body::Bundle(Bundle::default()),
+        ledger_reply::Body::Bundle(empty_block),
+        ledger_reply::Body::Bundle(too_many),
+        ledger_reply::Body::Tile(vec![1; 32]),
+        ledger_reply::Body::Checkpoint(vec![]),
+    ];
+    for lie in lies {
+        let two = peer(&[]).await;
+        let raw = liar(lie.clone()).await;
+        let from = two.network.connect(raw.address.clone()).await.unwrap();
+        let broken = match lie {
+            ledger_reply::Body::Checkpoint(_) => {
+                within(two.network.checkpoint(from, network)).await.map(|_| ())
+            }
+            _ => within(two.network.bundle(from, network, 0, 1)).await.map(|_| ()),
+        };
+        assert!(matches!(broken, Err(RequestError::Malformed(_))), "{broken:?}");
+        eventually(|| async { two.metrics().contains("offences_total{kind=\"malformed\"} 1") }).await;
+    }
+    // And so are wrong requests.
+    let one = peer(&[QUIC]).await;
+    let raw = RawPeer::start().await;
+    let mut stream = raw.open(&one, raw::LEDGER).await;
+    let network = one.ledger.network().0.to_vec();
+    let request = BundleRequest { network, index: 0, width: 300, skip: 0 };
+    let request = LedgerRequest { body: Some(ledger_request::Body::Bundle(request)) };
+    stream.write_all(&raw::frame(&request)).await.unwrap();
+    let reply: LedgerReply = within(raw::read_frame(&mut stream)).await.unwrap();
+    let Some(ledger_reply::Body::Error(error)) = reply.body else { panic!("{reply:?}") };
+    assert_eq!(error.code(), StreamErrorCode::Malformed);
+    eventually(|| async { one.metrics().contains("offences_total{kind=\"malformed\"} 1") }).await;
+}
+
+#[tokio::test]
+async fn what_only_the_ledger_can_tell_is_scored_by_its_word() {
+    for (offence, times) in [
+        (Offence::BadBundle, 1),
+        (Offence::BadTile, 1),
+        (Offence::BadProof, 1),
+        (Offence::ForkedCheckpoint, 1),
+        (Offence::BadCheckpoint, 2),
+    ] {
+        let mut one = peer(&[]).await;
+        let who = PeerId::random();
+        for _ in 0..times {
+            one.network.penalize(who, offence).await;
+        }
+        one.banned(who).await;
+        let line = format!("offences_total{{kind=\"{}\"}} {times}", offence.name());
+        assert!(one.metrics().contains(&line));
+    }
 }

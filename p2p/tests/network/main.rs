@@ -8,7 +8,9 @@
 )]
 
 mod audio;
+mod catchup;
 mod connections;
+mod council;
 mod evil;
 mod harness;
 mod ledger;

@@ -14,6 +14,7 @@ use prost::Message;
 
 pub(crate) const LEDGER: StreamProtocol = StreamProtocol::new("/antiphon/ledger/1");
 pub(crate) const REGISTER: StreamProtocol = StreamProtocol::new("/antiphon/register/1");
+pub(crate) const COUNCIL: StreamProtocol = StreamProtocol::new("/antiphon/council/1");
 pub(crate) const AUDIO: StreamProtocol = StreamProtocol::new("/antiphon/audio/1");
 
 /// A peer whose swarm runs in a task; dropping it ends the task, as a killed process would.

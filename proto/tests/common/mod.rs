@@ -4,7 +4,8 @@
 use antiphon_proto::{
     NetworkId, PublicKey, SecretKey,
     wire::{
-        AudioMode, AudioRequest, Block, ByteRange, Genesis, Song, Split, Terms, TermsKind, Variant, block,
+        AudioMode, AudioRequest, Binding, Block, ByteRange, Genesis, Song, Split, Terms, TermsKind, Variant,
+        block,
     },
 };
 use proptest::prelude::*;
@@ -88,6 +89,10 @@ pub fn audio_request() -> AudioRequest {
         mode: AudioMode::Bulk.into(),
         access_token: vec![1, 2, 3],
     }
+}
+
+pub fn binding() -> Binding {
+    Binding::new(&secret(), &network(), &[0x24; 38], 1_700_000_000_000)
 }
 
 pub fn any_bytes32() -> impl Strategy<Value = Vec<u8>> {

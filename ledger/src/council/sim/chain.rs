@@ -1,0 +1,311 @@
+//! A ledger and a write-ahead log in memory, which outlive a crash as a disk would.
+
+use std::{
+    cell::{RefCell, RefMut},
+    collections::BTreeMap,
+    rc::Rc,
+};
+
+use antiphon_proto::{
+    ContentHash, RootHash, SongId,
+    wire::{Genesis, Registration, Song, WalEntry},
+};
+
+use crate::{
+    append::{Proposal, SealedBatch, Verdict},
+    council::{
+        chain::{Chain, ChainFault, End, NotValid, same},
+        journal::{Journal, JournalError},
+    },
+    error::Fault,
+    proofs::Proofs,
+    refusal::Refusal,
+    roster::Roster,
+    rule::Similar,
+    seal::{self, SealPolicy, Sealed},
+    state::{Applied, ApplyError, Batch, Checked, CheckedRegistration, ContentEntry, Params, Position, View},
+    tree::Frontier,
+};
+
+/// What all members of a simulated network share.
+pub(super) struct Shared {
+    pub(super) params: Params,
+    pub(super) policy: SealPolicy,
+    /// Checked once for all of them: a simulation is not about signatures of songs.
+    pub(super) proofs: Proofs,
+    pub(super) genesis: Genesis,
+}
+
+impl Shared {
+    pub(super) fn new(genesis: Genesis) -> Rc<Self> {
+        Rc::new(Self {
+            params: Params::of(&genesis),
+            policy: SealPolicy::new(&genesis),
+            proofs: Proofs::new(),
+            genesis,
+        })
+    }
+}
+
+#[derive(Clone, Default)]
+struct Memory {
+    contents: BTreeMap<ContentHash, ContentEntry>,
+    songs: BTreeMap<SongId, u64>,
+}
+
+impl View for Memory {
+    fn content(&mut self, hash: &ContentHash) -> Result<Option<ContentEntry>, Fault> {
+        Ok(self.contents.get(hash).copied())
+    }
+
+    fn song_index(&mut self, id: &SongId) -> Result<Option<u64>, Fault> {
+        Ok(self.songs.get(id).copied())
+    }
+
+    fn song_id(&mut self, index: u64) -> Result<Option<SongId>, Fault> {
+        Ok(self.songs.iter().find(|(_, at)| **at == index).map(|(id, _)| *id))
+    }
+
+    fn similar(&mut self, _: &Song) -> Result<Option<Similar>, Fault> {
+        Ok(None)
+    }
+
+    fn accept_song(&mut self, _: u64, _: &Song) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn accept_other(&mut self, _: u64) {}
+}
+
+struct Data {
+    shared: Rc<Shared>,
+    batches: Vec<SealedBatch>,
+    end: End,
+    frontier: Frontier,
+    memory: Memory,
+}
+
+/// A simulated ledger. Clones are the same one.
+#[derive(Clone)]
+pub(super) struct SimChain(Rc<RefCell<Data>>);
+
+impl SimChain {
+    pub(super) fn new(shared: &Rc<Shared>) -> Self {
+        let roster = Roster::genesis(&shared.genesis.member_keys());
+        let end = End {
+            position: Position::start(&shared.params.network),
+            root: Frontier::new().root(),
+            roster: roster.into(),
+            seal: Vec::new(),
+        };
+        let frontier = Frontier::new();
+        let shared = Rc::clone(shared);
+        let memory = Memory::default();
+        Self(Rc::new(RefCell::new(Data { shared, batches: Vec::new(), end, frontier, memory })))
+    }
+
+    pub(super) fn batches(&self) -> Vec<SealedBatch> {
+        self.0.borrow().batches.clone()
+    }
+
+    /// The block of a registration.
+    pub(super) fn holds(&self, registration: &Registration) -> bool {
+        self.0.borrow().batches.iter().flat_map(|batch| &batch.blocks).any(|bytes| {
+            antiphon_proto::wire::Block::parse(bytes).is_ok_and(|block| same(registration, &block))
+        })
+    }
+
+    pub(super) fn block(&self, index: u64) -> Option<antiphon_proto::wire::Block> {
+        let data = self.0.borrow();
+        let bytes =
+            data.batches.iter().flat_map(|batch| &batch.blocks).nth(usize::try_from(index).unwrap())?;
+        antiphon_proto::wire::Block::parse(bytes).ok()
+    }
+}
+
+impl Data {
+    /// Applies blocks that are checked; what the ledger would be.
+    fn apply(&self, blocks: &[Vec<u8>]) -> Result<(Position, RootHash, Applied, Frontier), NotValid> {
+        let mut memory = self.memory.clone();
+        let roster = self.end.roster.clone();
+        let mut batch = Batch::begin(&self.shared.params, self.end.position, &roster, &mut memory);
+        let mut frontier = self.frontier.clone();
+        for bytes in blocks {
+            let checked = Checked::parse_with(&self.shared.params, &self.shared.proofs, bytes)
+                .map_err(|error| NotValid(error.to_string()))?;
+            batch.apply(&checked).map_err(|error| NotValid(error.to_string()))?;
+            frontier.append(bytes);
+        }
+        let position = batch.position();
+        let applied = batch.finish();
+        Ok((position, frontier.root(), applied, frontier))
+    }
+}
+
+impl Chain for SimChain {
+    fn end(&self) -> End {
+        self.0.borrow().end.clone()
+    }
+
+    fn admit(&self, registration: &Registration) -> Result<(), Refusal> {
+        let data = self.0.borrow();
+        CheckedRegistration::new(&data.shared.params, &data.shared.proofs, registration)?;
+        Ok(())
+    }
+
+    fn find(&self, refusal: &Refusal, registration: &Registration) -> Result<Option<(u64, u64)>, ChainFault> {
+        let Refusal::Duplicate { index, .. } = refusal else { return Ok(None) };
+        let block = self.block(*index).filter(|block| same(registration, block));
+        Ok(block.map(|block| (*index, block.height)))
+    }
+
+    fn propose(&mut self, time_ms: u64, registrations: &[Registration]) -> Result<Proposal, ChainFault> {
+        let data: RefMut<'_, Data> = self.0.borrow_mut();
+        let start = data.end.position;
+        let (height, time_ms) = (start.height + 1, time_ms.max(start.time_ms));
+        let mut memory = data.memory.clone();
+        let mut batch = Batch::begin(&data.shared.params, start, &data.end.roster, &mut memory);
+        let (mut blocks, mut verdicts, mut frontier) = (Vec::new(), Vec::new(), data.frontier.clone());
+        for registration in registrations {
+            let checked =
+                CheckedRegistration::new(&data.shared.params, &data.shared.proofs, registration).unwrap();
+            let (block, bytes) = Checked::build(&batch.position(), height, time_ms, &checked).unwrap();
+            verdicts.push(match batch.apply(&block) {
+                Ok(_) => {
+                    frontier.append(&bytes);
+                    blocks.push(bytes);
+                    Verdict::Accepted { position: blocks.len() - 1 }
+                }
+                Err(ApplyError::Refused(Refusal::Quota { .. } | Refusal::BatchFull)) => Verdict::NotThisBatch,
+                Err(ApplyError::Refused(refusal)) => Verdict::Refused(refusal),
+                Err(ApplyError::Fault(fault)) => panic!("{fault}"),
+            });
+        }
+        Ok(Proposal { first: start.size, blocks, verdicts, end: batch.position(), root: frontier.root() })
+    }
+
+    fn examine(
+        &mut self,
+        first: u64,
+        blocks: &[Vec<u8>],
+    ) -> Result<Result<(Position, RootHash), NotValid>, ChainFault> {
+        let data = self.0.borrow();
+        assert_eq!(first, data.end.position.size);
+        Ok(data.apply(blocks).map(|(position, root, ..)| (position, root)))
+    }
+
+    fn commit(&mut self, batch: &SealedBatch) -> Result<Result<(), NotValid>, ChainFault> {
+        let mut data = self.0.borrow_mut();
+        if batch.first != data.end.position.size {
+            return Ok(Err(NotValid("not the next batch".to_owned())));
+        }
+        let (position, root, applied, frontier) = match data.apply(&batch.blocks) {
+            Ok(applied) => applied,
+            Err(why) => return Ok(Err(why)),
+        };
+        let council = data.end.roster.current().clone();
+        let sealed = Sealed { council: &council, position: &position, root };
+        if let Err(error) = data.shared.policy.verify(&sealed, &batch.seal) {
+            return Ok(Err(NotValid(error.to_string())));
+        }
+        for (entry, index) in applied.entries.iter().zip(batch.first..) {
+            let Some(entry) = entry else { continue };
+            let place = ContentEntry { index, song_index: entry.song_index, song_id: entry.song_id };
+            data.memory.contents.insert(entry.content, place);
+            if entry.song_index == index {
+                data.memory.songs.insert(entry.song_id, index);
+            }
+        }
+        let roster = data.end.roster.advance(position.height, seal::signers(&batch.seal), applied.changes);
+        data.end = End { position, root, roster: roster.into(), seal: batch.seal.clone() };
+        data.frontier = frontier;
+        data.batches.push(batch.clone());
+        Ok(Ok(()))
+    }
+
+    fn batch_from(&self, first: u64) -> Result<Option<SealedBatch>, ChainFault> {
+        let data = self.0.borrow();
+        let holds =
+            |batch: &&SealedBatch| (batch.first..batch.first + batch.blocks.len() as u64).contains(&first);
+        Ok(data.batches.iter().find(holds).cloned())
+    }
+}
+
+/// When a simulated disk fails: at which flush from now, and whether that one still reaches the disk.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CrashAt {
+    pub(super) flushes: u32,
+    pub(super) reaches: bool,
+}
+
+#[derive(Default)]
+struct Log {
+    durable: Vec<WalEntry>,
+    pending: Vec<WalEntry>,
+    crash: Option<CrashAt>,
+    crashed: bool,
+}
+
+/// A simulated write-ahead log. Clones are the same one.
+#[derive(Clone, Default)]
+pub(super) struct SimJournal(Rc<RefCell<Log>>);
+
+impl SimJournal {
+    /// What is on the disk. What was not synced is gone.
+    pub(super) fn restart(&self) -> Vec<WalEntry> {
+        let mut log = self.0.borrow_mut();
+        log.pending.clear();
+        log.crash = None;
+        log.crashed = false;
+        log.durable.clone()
+    }
+
+    pub(super) fn crash_at(&self, at: CrashAt) {
+        self.0.borrow_mut().crash = Some(at);
+    }
+
+    /// Whether the last error was a crash that was wanted.
+    pub(super) fn has_crashed(&self) -> bool {
+        self.0.borrow().crashed
+    }
+
+    /// Somebody removes the log, or puts an older one in its place.
+    pub(super) fn replace(&self, entries: Vec<WalEntry>) {
+        self.0.borrow_mut().durable = entries;
+    }
+}
+
+impl Journal for SimJournal {
+    fn append(&mut self, entry: &WalEntry) {
+        self.0.borrow_mut().pending.push(entry.clone());
+    }
+
+    fn flush(&mut self) -> Result<(), JournalError> {
+        let mut log = self.0.borrow_mut();
+        if log.pending.is_empty() {
+            return Ok(());
+        }
+        if let Some(at) = &mut log.crash {
+            if at.flushes > 0 {
+                at.flushes -= 1;
+            } else {
+                if at.reaches {
+                    let pending = std::mem::take(&mut log.pending);
+                    log.durable.extend(pending);
+                }
+                log.crashed = true;
+                return Err(JournalError::TooLong("the power is gone".into()));
+            }
+        }
+        let pending = std::mem::take(&mut log.pending);
+        log.durable.extend(pending);
+        Ok(())
+    }
+
+    fn rewind(&mut self, keep: &[WalEntry]) -> Result<(), JournalError> {
+        self.flush()?;
+        // At once, not only when it is large: what is left out must never be missed.
+        self.0.borrow_mut().durable = keep.to_vec();
+        Ok(())
+    }
+}

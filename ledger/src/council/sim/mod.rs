@@ -1,0 +1,484 @@
+//! A council in virtual time: members on simulated disks, and a network that loses, delays, repeats and splits. All of
+//! it follows from a seed.
+
+mod chain;
+mod faults;
+mod scenes;
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
+    rc::Rc,
+    sync::Arc,
+};
+
+use antiphon_proto::{
+    PublicKey, SecretKey,
+    note::CosignedCheckpoint,
+    wire::{CouncilMessage, Genesis, Registration},
+};
+
+use self::chain::{Shared, SimChain, SimJournal};
+use super::{Chain as _, End, Halt, Member, Now, Output, Pace, Setup, Voting};
+use crate::{append::SealedBatch, sequencer::Answer, testing::Artist, tree::Frontier};
+
+/// When simulated networks begin, in milliseconds since 1970.
+const WALL_MS: u64 = crate::testing::START_MS;
+
+/// Randomness that is the same on every machine (SplitMix64, Steele et al. 2014).
+#[derive(Debug, Clone)]
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, most: u64) -> u64 {
+        self.roll() % most.max(1)
+    }
+
+    fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+}
+
+/// How the network behaves.
+#[derive(Debug, Clone, Copy)]
+struct Weather {
+    loss_percent: u64,
+    twice_percent: u64,
+    delay_ms: (u64, u64),
+}
+
+const FAIR: Weather = Weather { loss_percent: 0, twice_percent: 0, delay_ms: (1, 20) };
+
+/// A machine: what runs on it, and its disk.
+struct Node {
+    key: Arc<SecretKey>,
+    chain: SimChain,
+    journal: SimJournal,
+    member: Option<Member<SimChain, SimJournal>>,
+    /// Machines in different parts do not hear one another.
+    part: u8,
+    /// It lies: it is one of two machines with the same key.
+    reckless: bool,
+    wake_ms: u64,
+}
+
+#[derive(Debug)]
+enum Event {
+    Deliver { to: usize, from: usize, message: Box<CouncilMessage> },
+    Wake { node: usize },
+}
+
+/// The simulated network.
+struct World {
+    dice: Dice,
+    weather: Weather,
+    now_ms: u64,
+    shared: Rc<Shared>,
+    nodes: Vec<Node>,
+    queue: BinaryHeap<Reverse<(u64, u64, usize)>>,
+    events: BTreeMap<usize, Event>,
+    next_event: usize,
+    /// What was decided at each height, by whoever decided first.
+    decided: Vec<(SealedBatch, End)>,
+    artist: Artist,
+    songs: u64,
+    /// Tickets by node, and what they are for.
+    asked: BTreeMap<(usize, u64), Registration>,
+    answers: Vec<(usize, Registration, Answer)>,
+    checkpoints: u64,
+    pace: Pace,
+}
+
+impl World {
+    /// A council of `members`, with `others` more machines that are not in it yet.
+    fn new(seed: u64, members: usize, others: usize) -> Self {
+        let mut secrets: Vec<SecretKey> = (0..members + others)
+            .map(|n| SecretKey::from_seed(&[u8::try_from(n).unwrap() + 1; 32]))
+            .collect();
+        secrets[..members].sort_by_key(SecretKey::public);
+        let keys: Vec<PublicKey> = secrets[..members].iter().map(SecretKey::public).collect();
+        let genesis =
+            Genesis { stamp_bits: 0, batch_quota: 8, ..Genesis::new("simulated", WALL_MS, [7; 16], &keys) };
+        let artist = Artist::new(77, &genesis);
+        let shared = Shared::new(genesis);
+        let mut world = Self {
+            dice: Dice(seed),
+            weather: FAIR,
+            now_ms: 1_000_000,
+            shared,
+            nodes: Vec::new(),
+            queue: BinaryHeap::new(),
+            events: BTreeMap::new(),
+            next_event: 0,
+            decided: Vec::new(),
+            artist,
+            songs: 0,
+            asked: BTreeMap::new(),
+            answers: Vec::new(),
+            checkpoints: 0,
+            pace: Pace::default(),
+        };
+        for secret in secrets {
+            world.add_node(Arc::new(secret), false);
+        }
+        for node in 0..world.nodes.len() {
+            world.start(node, false);
+        }
+        world
+    }
+
+    fn add_node(&mut self, key: Arc<SecretKey>, reckless: bool) -> usize {
+        self.nodes.push(Node {
+            key,
+            chain: SimChain::new(&self.shared),
+            journal: SimJournal::default(),
+            member: None,
+            part: 0,
+            reckless,
+            wake_ms: u64::MAX,
+        });
+        self.nodes.len() - 1
+    }
+
+    fn now(&self) -> Now {
+        Now { ms: self.now_ms, wall_ms: WALL_MS + self.now_ms }
+    }
+
+    /// Starts a machine on what its disk holds.
+    fn start(&mut self, node: usize, rejoin: bool) {
+        let now = self.now();
+        let Node { key, chain, journal, reckless, .. } = &self.nodes[node];
+        let entries = journal.restart();
+        let setup = Setup {
+            key: key.clone(),
+            network: self.shared.params.network,
+            quota: 8,
+            chain: chain.clone(),
+            journal: journal.clone(),
+            entries,
+            motions: Vec::new(),
+            pace: self.pace,
+            rejoin,
+        };
+        let mut member = Member::new(setup, now);
+        if *reckless {
+            member.be_reckless();
+        }
+        self.nodes[node].member = Some(member);
+        self.greet(node);
+        self.settle(node);
+    }
+
+    /// Takes the power away.
+    fn stop(&mut self, node: usize) {
+        self.nodes[node].member = None;
+        self.part_from(node);
+    }
+
+    /// Connections of a machine with those that it can reach.
+    fn greet(&mut self, node: usize) {
+        let now = self.now();
+        for other in 0..self.nodes.len() {
+            let apart = self.nodes[other].part != self.nodes[node].part || self.nodes[other].member.is_none();
+            let same = self.nodes[other].key.public() == self.nodes[node].key.public();
+            if other == node || apart || same {
+                continue;
+            }
+            for (a, b) in [(node, other), (other, node)] {
+                let key = self.nodes[b].key.public();
+                if let Some(member) = &mut self.nodes[a].member {
+                    member.connected(now, key);
+                }
+                self.settle(a);
+            }
+        }
+    }
+
+    fn part_from(&mut self, node: usize) {
+        let key = self.nodes[node].key.public();
+        for other in 0..self.nodes.len() {
+            // One of two machines with the same key may still be there.
+            let twin = self.nodes.iter().enumerate().any(|(at, one)| {
+                at != node
+                    && one.key.public() == key
+                    && one.member.is_some()
+                    && one.part == self.nodes[other].part
+            });
+            if let Some(member) = self.nodes[other].member.as_mut().filter(|_| other != node && !twin) {
+                member.disconnected(key);
+            }
+        }
+    }
+
+    /// Splits the network: machines of one part hear only each other.
+    fn split(&mut self, parts: &[u8]) {
+        for node in 0..self.nodes.len() {
+            self.nodes[node].part = parts[node];
+        }
+        let now_parts: Vec<u8> = self.nodes.iter().map(|node| node.part).collect();
+        for a in 0..self.nodes.len() {
+            for b in 0..self.nodes.len() {
+                let key = self.nodes[b].key.public();
+                if now_parts[a] != now_parts[b]
+                    && let Some(member) = &mut self.nodes[a].member
+                {
+                    member.disconnected(key);
+                }
+            }
+        }
+        for node in 0..self.nodes.len() {
+            if self.nodes[node].member.is_some() {
+                self.greet(node);
+            }
+        }
+    }
+
+    fn schedule(&mut self, at_ms: u64, event: Event) {
+        let id = self.next_event;
+        self.next_event += 1;
+        let tie = self.dice.roll();
+        self.queue.push(Reverse((at_ms, tie, id)));
+        self.events.insert(id, event);
+    }
+
+    /// Lets a member finish, and carries out what it wants.
+    fn settle(&mut self, node: usize) {
+        let now = self.now();
+        let Some(member) = &mut self.nodes[node].member else { return };
+        match member.settle(now) {
+            Ok(()) => {}
+            Err(Halt::Journal(_)) if self.nodes[node].journal.has_crashed() => return self.stop(node),
+            Err(halt) => panic!("member {node} halted: {halt}"),
+        }
+        let mut outputs = Vec::new();
+        while let Some(output) = member.poll() {
+            outputs.push(output);
+        }
+        let wake = member.next_wake(now).max(self.now_ms + 1);
+        if wake < self.nodes[node].wake_ms || self.nodes[node].wake_ms <= self.now_ms {
+            self.nodes[node].wake_ms = wake;
+            self.schedule(wake, Event::Wake { node });
+        }
+        for output in outputs {
+            self.carry_out(node, output);
+        }
+        self.check(node);
+    }
+
+    fn carry_out(&mut self, node: usize, output: Output) {
+        match output {
+            Output::Send { to, message, .. } => {
+                for other in 0..self.nodes.len() {
+                    let key = self.nodes[other].key.public();
+                    if other != node && key != self.nodes[node].key.public() && to.is_none_or(|to| to == key)
+                    {
+                        self.send(node, other, &message);
+                    }
+                }
+            }
+            Output::Answer { tickets, answer } => {
+                for ticket in tickets {
+                    let asked = self.asked.remove(&(node, ticket)).expect("each ticket is answered once");
+                    if let Answer::Accepted { index, height } = &answer {
+                        let block = self.nodes[node].chain.block(*index).expect("accepted means on disk");
+                        assert_eq!(block.height, *height);
+                        assert!(crate::council::chain::same(&asked, &block), "accepted is this very one");
+                    }
+                    self.answers.push((node, asked, answer.clone()));
+                }
+            }
+            Output::Checkpoint { note, members } => {
+                let end = self.nodes[node].chain.end();
+                let origin = antiphon_proto::note::origin(&self.shared.params.network);
+                let opened = CosignedCheckpoint::open(note.as_bytes(), &origin, &members).unwrap();
+                opened.check(&members).unwrap();
+                // Several batches may have come in at once.
+                assert!(opened.checkpoint.size <= end.position.size);
+                let mut log = Frontier::new();
+                let batches = self.nodes[node].chain.batches();
+                let blocks = batches.iter().flat_map(|batch| &batch.blocks);
+                blocks
+                    .take(usize::try_from(opened.checkpoint.size).unwrap())
+                    .for_each(|block| log.append(block));
+                assert_eq!((opened.checkpoint.size, opened.checkpoint.root), (log.size(), log.root()));
+                self.checkpoints += 1;
+            }
+            Output::Grown | Output::Motions(_) => {}
+        }
+    }
+
+    fn send(&mut self, from: usize, to: usize, message: &CouncilMessage) {
+        if self.nodes[from].part != self.nodes[to].part || self.dice.chance(self.weather.loss_percent) {
+            return;
+        }
+        let times = 1 + u64::from(self.dice.chance(self.weather.twice_percent));
+        for _ in 0..times {
+            let (least, most) = self.weather.delay_ms;
+            let delay = least + self.dice.below(most - least + 1);
+            let message = Box::new(message.clone());
+            self.schedule(self.now_ms + delay, Event::Deliver { to, from, message });
+        }
+    }
+
+    /// No fork, ever; and the same height has the same state everywhere.
+    fn check(&mut self, node: usize) {
+        if self.nodes[node].reckless {
+            return;
+        }
+        let end = self.nodes[node].chain.end();
+        let height = usize::try_from(end.position.height).unwrap();
+        if height > self.decided.len() {
+            let batches = self.nodes[node].chain.batches();
+            assert_eq!(batches.len(), height);
+            for batch in &batches[self.decided.len()..] {
+                self.decided.push((batch.clone(), end.clone()));
+            }
+        }
+        if height == 0 {
+            return;
+        }
+        let batches = self.nodes[node].chain.batches();
+        let (first, first_end) = &self.decided[height - 1];
+        assert_eq!(batches[height - 1].blocks, first.blocks, "FORK at height {height}, member {node}");
+        if first_end.position.height == end.position.height {
+            assert_eq!(first_end.position, end.position);
+            assert_eq!((first_end.root, &first_end.roster), (end.root, &end.roster), "state at {height}");
+        }
+    }
+
+    /// Runs for so long.
+    fn run(&mut self, ms: u64) {
+        let until = self.now_ms + ms;
+        while let Some(Reverse((at, _, id))) = self.queue.peek().copied() {
+            if at > until {
+                break;
+            }
+            self.queue.pop();
+            self.now_ms = self.now_ms.max(at);
+            match self.events.remove(&id).expect("each event once") {
+                Event::Deliver { to, from, message } => self.deliver(to, from, *message),
+                Event::Wake { node } => {
+                    self.nodes[node].wake_ms = u64::MAX;
+                    let now = self.now();
+                    self.finish(node, |member| member.tick(now));
+                }
+            }
+        }
+        self.now_ms = until;
+    }
+
+    fn deliver(&mut self, to: usize, from: usize, message: CouncilMessage) {
+        let now = self.now();
+        let key = self.nodes[from].key.public();
+        if self.nodes[to].part == self.nodes[from].part && self.nodes[to].member.is_some() {
+            self.finish(to, |member| member.hear(now, key, message));
+        }
+    }
+
+    fn finish(
+        &mut self,
+        node: usize,
+        act: impl FnOnce(&mut Member<SimChain, SimJournal>) -> Result<(), Halt>,
+    ) {
+        let Some(member) = &mut self.nodes[node].member else { return };
+        match act(member) {
+            Ok(()) => self.settle(node),
+            Err(Halt::Journal(_)) if self.nodes[node].journal.has_crashed() => self.stop(node),
+            Err(halt) => panic!("member {node} halted: {halt}"),
+        }
+    }
+
+    /// Hands a new song in at a machine that is up.
+    fn submit(&mut self, node: usize) -> Registration {
+        self.songs += 1;
+        let registration = self.artist.song_registration(self.songs);
+        self.submit_again(node, registration.clone());
+        registration
+    }
+
+    fn submit_again(&mut self, node: usize, registration: Registration) {
+        let now = self.now();
+        self.songs += 1;
+        let ticket = self.songs;
+        if let Some(member) = &mut self.nodes[node].member {
+            member.submit(now, registration.clone(), ticket);
+            self.asked.insert((node, ticket), registration);
+            self.settle(node);
+        }
+    }
+
+    fn height(&self, node: usize) -> u64 {
+        self.nodes[node].chain.end().position.height
+    }
+
+    fn voting(&self, node: usize) -> Voting {
+        self.nodes[node].member.as_ref().expect("it is up").report(self.now()).voting
+    }
+
+    fn up(&self) -> Vec<usize> {
+        (0..self.nodes.len()).filter(|node| self.nodes[*node].member.is_some()).collect()
+    }
+
+    /// Who is no member follows what the members have, as every peer does.
+    fn follow(&mut self) {
+        let most = (0..self.nodes.len()).max_by_key(|node| self.height(*node)).unwrap_or(0);
+        let batches = self.nodes[most].chain.batches();
+        for node in self.up() {
+            let key = self.nodes[node].key.public();
+            let roster = self.nodes[most].chain.end().roster;
+            if [roster.last(), roster.current(), roster.next()].iter().any(|set| set.contains(&key)) {
+                continue;
+            }
+            for batch in &batches[usize::try_from(self.height(node)).unwrap()..] {
+                let now = self.now();
+                self.nodes[node].chain.commit(batch).unwrap().unwrap();
+                self.finish(node, |member| member.grown(now, batch));
+            }
+        }
+    }
+
+    /// Where everybody is, for whoever reads a failure.
+    fn picture(&self) -> String {
+        let mut text = String::new();
+        for (number, node) in self.nodes.iter().enumerate() {
+            let Some(member) = &node.member else { continue };
+            let report = member.report(self.now());
+            let short = |key: &PublicKey| key.to_string()[..6].to_owned();
+            let connected: Vec<_> = report
+                .members
+                .iter()
+                .filter(|member| member.connected)
+                .map(|member| (short(&member.key), member.height, member.silent, member.absent))
+                .collect();
+            text += &format!(
+                "{number} {} part {} {:?} height {} round {:?} of {:?} pending {} council {connected:?}\n",
+                short(&node.key.public()),
+                node.part,
+                report.voting,
+                report.height,
+                report.round,
+                report.proposer.as_ref().map(short),
+                report.pending
+            );
+        }
+        text
+    }
+
+    /// Runs until a condition holds.
+    fn until(&mut self, most_ms: u64, what: &str, holds: impl Fn(&Self) -> bool) {
+        let end = self.now_ms + most_ms;
+        while !holds(self) {
+            assert!(self.now_ms < end, "{what}: not within {most_ms} ms\n{}", self.picture());
+            self.run(50);
+            self.follow();
+        }
+    }
+}
