@@ -18,6 +18,7 @@ use crate::{
     library::{folders::outermost, scan::Targets},
     peer::{
         Peer,
+        catchup::Progress,
         get::GetRequest,
         select::{self, SongLine},
     },
@@ -132,6 +133,12 @@ pub struct Status {
     /// This peer's seat in the council, in words.
     #[serde(default)]
     pub council: Option<String>,
+    /// A catch-up that runs.
+    #[serde(default)]
+    pub catching_up: Option<Progress>,
+    /// What people must look into: the network has forked.
+    #[serde(default)]
+    pub alarm: Option<String>,
     /// Connected peers.
     pub peers: Vec<PeerStatus>,
 }
@@ -316,6 +323,7 @@ async fn status(peer: &Peer, running: Option<&Running>) -> anyhow::Result<Status
     }
     let counts = peer.library.counts()?;
     let scan = peer.library.progress().borrow().clone();
+    let following = peer.following.borrow().clone();
     Ok(Status {
         schema: 1,
         running: running.is_some(),
@@ -341,6 +349,8 @@ async fn status(peer: &Peer, running: Option<&Running>) -> anyhow::Result<Status
         },
         upstream: peer.upstream.borrow().map(|upstream| upstream.to_string()),
         council: council_ops::sentence(peer),
+        catching_up: following.catching_up,
+        alarm: following.alarm,
         peers,
     })
 }

@@ -13,7 +13,7 @@ use crate::{
     failure::{Failure, Kind},
     library::scan::{NOT_AUDIO_NAME, Report},
     ops::{self, MatchReport, Status},
-    peer::{get::GetReport, select::name},
+    peer::{catchup::Progress, get::GetReport, select::name},
 };
 
 /// Files that are named one by one before the rest is counted.
@@ -135,6 +135,11 @@ pub(super) fn status(status: Value, output: &Output) -> anyhow::Result<()> {
         &format!("{} blocks{}", status.ledger_size, if status.sequencer { ", ordered here" } else { "" }),
     );
     line("council", status.council.as_deref().unwrap_or_default());
+    if let Some(progress) = &status.catching_up {
+        let Progress { done, target, peers, .. } = progress;
+        line("catches up", &format!("{done} of {target} blocks, from {peers} peers"));
+    }
+    line("ALARM", status.alarm.as_deref().unwrap_or_default());
     line("follows", status.upstream.as_deref().unwrap_or_default());
     let library = &status.library;
     line(

@@ -1,6 +1,9 @@
 //! A peer at work: data directory, ledger, library and network, tied together.
 
+pub mod catchup;
+pub mod checkpoints;
 pub mod council;
+pub mod cutter;
 pub mod follow;
 pub mod get;
 mod open;
@@ -9,6 +12,7 @@ mod place;
 pub mod select;
 pub mod services;
 pub mod state;
+pub mod tiles;
 
 use std::{
     path::PathBuf,
@@ -58,6 +62,8 @@ pub struct Peer {
     pub network: Option<Network>,
     /// Whom this peer follows at the moment.
     pub upstream: watch::Receiver<Option<PeerId>>,
+    /// How this peer keeps up.
+    pub following: watch::Sender<follow::FollowStatus>,
     /// Numbers for `/metrics`.
     pub registry: Registry,
     /// Decoders.
@@ -110,8 +116,7 @@ impl Peer {
         }
         let mut tasks = self.tasks.lock().map(|mut tasks| std::mem::take(&mut *tasks)).unwrap_or_default();
         tasks.shutdown().await;
-        let (council, ledger) =
-            (self.seat.as_ref().map(|seat| seat.council.clone()), self.ledger.clone());
+        let (council, ledger) = (self.seat.as_ref().map(|seat| seat.council.clone()), self.ledger.clone());
         let closed = tokio::task::spawn_blocking(move || {
             if let Some(council) = council {
                 council.stop();

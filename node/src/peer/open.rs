@@ -6,9 +6,7 @@ use std::{
     time::Duration,
 };
 
-use antiphon_ledger::{
-    Ledger, OpenError, Options, Stage,
-};
+use antiphon_ledger::{Ledger, OpenError, Options, Stage};
 use antiphon_p2p::{ConnectionLimits, Event, Network, Services};
 use antiphon_proto::{NetworkId, wire::Genesis};
 use anyhow::{Context, bail};
@@ -20,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Peer, Reach,
-    follow::{self, Follower},
     council::{self, Seat, Seated},
+    follow::{self, Follower},
     orders::{Offline, Orders, Remote},
     services::Desk,
     state::NetworkState,
@@ -181,6 +179,7 @@ impl<'c> Opening<'c> {
             analyzer,
             wallet: public,
             cancel: self.cancel,
+            following: watch::Sender::default(),
             tasks: Mutex::new(JoinSet::new()),
             seat,
             config_names_a_key: self.config.council.key.is_some(),
@@ -442,18 +441,14 @@ fn follow(
     let follower = Follower {
         network,
         ledger: peer.ledger.clone(),
+        council: peer.seat.as_ref().map(|seat| seat.council.clone()),
         upstream,
         answered: answered_in,
+        status: peer.following.clone(),
         cancel: peer.cancel.clone(),
     };
-    // Who orders the ledger has nobody to follow; the addresses are dialled all the same, so that others are reached.
+    peer.spawn(follower.run(addresses));
     let sequencer = peer.orders_here();
-    if sequencer {
-        let addresses = addresses.into_iter().collect();
-        peer.spawn(council::keep_connected(follower.network, addresses, peer.cancel.clone()));
-    } else {
-        peer.spawn(follower.run(addresses));
-    }
     let (library, mut connected) = (peer.library.clone(), peer.upstream.clone());
     peer.spawn(async move {
         loop {

@@ -8,15 +8,16 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use antiphon_ledger::Ledger;
-use antiphon_p2p::{AudioFile, AudioRefusal, AudioSource, LedgerSource, Registrar, SourceError};
+use antiphon_ledger::{Ledger, ReadError};
+use antiphon_p2p::{AudioFile, AudioRefusal, AudioSource, LedgerSource, ProofQuery, Registrar, SourceError};
 use antiphon_proto::{
     ContentHash, canonical, limits,
     wire::{
-        Accepted, AudioRequest, Batch, LedgerInfo, RegisterReply, RegisterRequest, StreamError,
-        StreamErrorCode, register_reply::Body,
+        Accepted, AudioRequest, Batch, BatchSeal, Bundle, LedgerInfo, RegisterReply, RegisterRequest,
+        StreamError, StreamErrorCode, register_reply::Body,
     },
 };
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use libp2p::PeerId;
 use tokio::sync::watch;
@@ -32,14 +33,17 @@ pub struct Desk {
     orders: OnceLock<Arc<dyn Orders>>,
     /// Size of the ledger; stays at 0 until there is one.
     size: watch::Sender<u64>,
+    /// The newest cosigned checkpoint; stays empty until there is one.
+    checkpoint: watch::Sender<Bytes>,
 }
 
 impl Desk {
     /// Starts to serve. Later calls change nothing.
-    pub fn open(&self, ledger: Ledger, library: Arc<Library>, orders: Arc<dyn Orders>) {
+    pub fn open(self: &Arc<Self>, ledger: Ledger, library: Arc<Library>, orders: Arc<dyn Orders>) {
         self.size.send_replace(ledger.size());
         let mut grows = ledger.watch();
         let size = self.size.clone();
+        self.tell_checkpoints(&ledger);
         let _ = self.ledger.set(ledger);
         let _ = self.library.set(library);
         let _ = self.orders.set(orders);
@@ -50,6 +54,26 @@ impl Desk {
             }
         });
     }
+
+    fn tell_checkpoints(self: &Arc<Self>, ledger: &Ledger) {
+        let newest = |ledger: &Ledger| Bytes::from(ledger.checkpoint().unwrap_or_default());
+        let mut newer = ledger.watch_checkpoint();
+        self.checkpoint.send_replace(newest(ledger));
+        // Whoever held the ledger itself here would keep it open for ever.
+        let desk = Arc::downgrade(self);
+        tokio::spawn(async move {
+            while newer.changed().await.is_ok() {
+                let Some(desk) = desk.upgrade() else { return };
+                if let Some(ledger) = desk.ledger.get() {
+                    desk.checkpoint.send_replace(newest(ledger));
+                }
+            }
+        });
+    }
+}
+
+fn unreadable(error: ReadError) -> SourceError {
+    SourceError::Internal(error.to_string())
 }
 
 fn error(code: StreamErrorCode, detail: &str) -> RegisterReply {
@@ -68,12 +92,48 @@ impl LedgerSource for Desk {
 
     fn batch_from(&self, first: u64) -> Result<Option<Batch>, SourceError> {
         let Some(ledger) = self.ledger.get() else { return Ok(None) };
-        let batch = ledger.batch_from(first).map_err(|error| SourceError::Internal(error.to_string()))?;
+        let batch = ledger.batch_from(first).map_err(unreadable)?;
         Ok(batch.map(|batch| Batch { first: batch.first, blocks: batch.blocks, seal: batch.seal }))
     }
 
     fn watch(&self) -> watch::Receiver<u64> {
         self.size.subscribe()
+    }
+
+    fn watch_checkpoint(&self) -> watch::Receiver<Bytes> {
+        self.checkpoint.subscribe()
+    }
+
+    fn bundle(&self, index: u64, width: u32) -> Result<Option<Bundle>, SourceError> {
+        let (Some(ledger), Ok(narrow)) = (self.ledger.get(), u16::try_from(width)) else { return Ok(None) };
+        let Some(entries) = ledger.bundle(index, narrow).map_err(unreadable)? else { return Ok(None) };
+        let end = index.saturating_mul(u64::from(limits::TILE_WIDTH)).saturating_add(width.into());
+        let seals = ledger.bundle_seals(index).map_err(unreadable)?;
+        let seals = seals.into_iter().filter(|(at, _)| *at <= end);
+        Ok(Some(Bundle { entries, seals: seals.map(|(end, seal)| BatchSeal { end, seal }).collect() }))
+    }
+
+    fn tile(&self, level: u32, index: u64, width: u32) -> Result<Option<Vec<u8>>, SourceError> {
+        let (Some(ledger), Ok(level), Ok(width)) =
+            (self.ledger.get(), u8::try_from(level), u16::try_from(width))
+        else {
+            return Ok(None);
+        };
+        ledger.tile(level, index, width).map_err(unreadable)
+    }
+
+    fn proof(&self, query: &ProofQuery) -> Result<Option<Vec<u8>>, SourceError> {
+        let Some(ledger) = self.ledger.get() else { return Ok(None) };
+        let index = match query {
+            ProofQuery::Index(index) => Some(*index),
+            ProofQuery::Song(id) => ledger.by_song_id(id).map_err(unreadable)?,
+            ProofQuery::Content(hash) => {
+                ledger.by_content(hash).map_err(unreadable)?.map(|entry| entry.index)
+            }
+        };
+        let Some(index) = index else { return Ok(None) };
+        let proof = ledger.block_proof(index).map_err(unreadable)?;
+        Ok(proof.map(|proof| proof.encode()).filter(|text| text.len() <= limits::PROOF_BYTES))
     }
 }
 
