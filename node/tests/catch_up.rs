@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "a test")]
 
 #[path = "../../ledger/tests/common/mod.rs"]
-mod ledgers;
+mod testing;
 mod net;
 
 use std::{path::Path, sync::Arc, time::Duration};
@@ -10,7 +10,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use antiphon_ledger::{Ledger, council::Council};
 use antiphon_proto::{SecretKey, note::Checkpoint};
 
-use ledgers::{Artist, council, extend, key, logs, member};
+use testing::{Artist, council, extend, key, logs, member};
 use net::{Follows, Lie, Peer, eventually};
 
 /// A ledger of `size` songs, and a checkpoint over it by the council.
@@ -43,7 +43,7 @@ fn another(dir: &Path, size: u64) -> Ledger {
 async fn reopened(dir: &Path) -> Ledger {
     loop {
         let options = antiphon_ledger::Options::without_rule(Some(logs::network()));
-        match Ledger::open_with(dir, options, ledgers::SMALL) {
+        match Ledger::open_with(dir, options, testing::SMALL) {
             Ok(ledger) => return ledger,
             Err(antiphon_ledger::OpenError::Locked { .. }) => tokio::task::yield_now().await,
             Err(error) => panic!("{error}"),
