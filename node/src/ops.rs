@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::{
+    config::Mode,
     council_ops,
     export::{self, Outputs},
     failure::{Failure, Kind},
@@ -95,10 +96,13 @@ pub enum Request {
 }
 
 /// `antiphon status --json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// Version of this form.
     pub schema: u32,
+    /// How much of the ledger is kept.
+    #[serde(default)]
+    pub mode: Mode,
     /// Whether a peer is running.
     pub running: bool,
     /// Version of the program.
@@ -326,6 +330,7 @@ async fn status(peer: &Peer, running: Option<&Running>) -> anyhow::Result<Status
     let following = peer.following.borrow().clone();
     Ok(Status {
         schema: 1,
+        mode: Mode::Full,
         running: running.is_some(),
         version: env!("CARGO_PKG_VERSION").into(),
         pid: std::process::id(),

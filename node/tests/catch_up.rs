@@ -1,17 +1,25 @@
 //! A ledger that is far behind, and peers on loopback of which some lie: real networks, in one process.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "a test")]
 
+mod net;
 #[path = "../../ledger/tests/common/mod.rs"]
 mod testing;
-mod net;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
+use antiphon::peer::checkpoints::{self, Judged};
 use antiphon_ledger::{Ledger, council::Council};
 use antiphon_proto::{SecretKey, note::Checkpoint};
 
-use testing::{Artist, council, extend, key, logs, member};
 use net::{Follows, Lie, Peer, eventually};
+use testing::{Artist, council, extend, key, logs, member};
 
 /// A ledger of `size` songs, and a checkpoint over it by the council.
 fn grown(dir: &Path, size: u64, each: u64) -> Ledger {
@@ -59,15 +67,19 @@ fn same(one: &Ledger, other: &Ledger) -> bool {
 async fn three_peers_of_which_one_lies_and_one_stops() {
     let dirs = tempfile::tempdir().unwrap();
     let source = grown(&dirs.path().join("source"), 5_030, 70);
-    let good = Peer::serving(&source, Lie::None).await;
+    let gate = Arc::new(AtomicBool::new(false));
+    let good = Peer::serving(&source, Lie::Holds(gate.clone())).await;
     let liar = Peer::serving(&source, Lie::Blocks).await;
     let stops = Peer::serving(&source, Lie::StopsAfter(3)).await;
     let mine = logs::open(&dirs.path().join("mine"));
     let peer = Peer::bare().await;
     let follows = peer.follow(&mine, None, &[&stops, &liar, &good]);
+    // Else the good one might be done before the others have sent anything.
+    eventually(|| peer.has_banned(&liar)).await;
+    eventually(|| follows.status().catching_up.is_some_and(|progress| progress.target == 5_030)).await;
+    gate.store(true, Ordering::Relaxed);
     eventually(|| same(&mine, &source)).await;
     eventually(|| mine.checkpoint() == source.checkpoint()).await;
-    assert!(peer.has_banned(&liar));
     assert!(!peer.has_banned(&good) && !peer.has_banned(&stops));
     assert_eq!(follows.status().alarm, None);
     // From then on it follows live.
@@ -83,13 +95,21 @@ async fn whoever_sends_a_false_seal_or_tile_is_banned_and_nobody_else() {
     let dirs = tempfile::tempdir().unwrap();
     let source = grown(&dirs.path().join("source"), 2_600, 60);
     for (number, lie) in [Lie::Seals, Lie::NoSeals, Lie::Tiles].into_iter().enumerate() {
-        let good = Peer::serving(&source, Lie::None).await;
+        let gate = Arc::new(AtomicBool::new(false));
+        let good = Peer::serving(&source, Lie::Holds(gate.clone())).await;
         let liar = Peer::serving(&source, lie.clone()).await;
         let mine = logs::open(&dirs.path().join(format!("mine {number}")));
         let peer = Peer::bare().await;
-        let _follows = peer.follow(&mine, None, &[&liar, &good]);
-        eventually(|| same(&mine, &source)).await;
+        let follows = match lie {
+            // Tiles are asked of one after the other.
+            Lie::Tiles => peer.follow(&mine, None, &[&liar]),
+            _ => peer.follow(&mine, None, &[&liar, &good]),
+        };
         eventually(|| peer.has_banned(&liar)).await;
+        gate.store(true, Ordering::Relaxed);
+        follows.kill().await;
+        let _follows = peer.follow(&mine, None, &[&good]);
+        eventually(|| same(&mine, &source)).await;
         assert!(!peer.has_banned(&good), "{lie:?}");
     }
 }
@@ -142,6 +162,54 @@ async fn a_checkpoint_with_too_few_cosignatures_is_refused() {
     eventually(|| peer.has_banned(&liar)).await;
     assert!(same(&mine, &source), "the blocks are good");
     assert_eq!((mine.checkpoint(), follows.status().alarm), (None, None));
+}
+
+#[test]
+fn what_a_checkpoint_is_to_a_ledger() {
+    let dirs = tempfile::tempdir().unwrap();
+    let mine = logs::open(&dirs.path().join("mine"));
+    let source = grown(&dirs.path().join("source"), 60, 10);
+    let note = source.checkpoint().unwrap();
+    // Over more than is here: it waits, and may be trusted already.
+    assert_eq!(checkpoints::judge(&mine, &note).unwrap(), Judged::Ahead(60));
+    assert_eq!(checkpoints::trusted_ahead(&mine, &note).unwrap().map(|trusted| trusted.size), Some(60));
+    let at =
+        |size: u64, root| Checkpoint { origin: antiphon_proto::note::origin(&mine.network()), size, root };
+    let strange = logs::sign(&at(60, source.root()), &[key(1)]);
+    assert_eq!(checkpoints::trusted_ahead(&mine, &strange), Ok(None));
+    assert_eq!(checkpoints::judge(&mine, &strange).unwrap(), Judged::Ahead(60));
+    // Whoever signs in a member's name is found out at once, wherever the ledger is.
+    let mut forged = String::from_utf8(note.clone()).unwrap();
+    forged = forged.replacen("\n60\n", "\n61\n", 1);
+    assert!(checkpoints::trusted_ahead(&mine, forged.as_bytes()).is_err());
+    assert!(matches!(checkpoints::judge(&mine, forged.as_bytes()).unwrap(), Judged::Bad(..)));
+    assert!(matches!(checkpoints::judge(&mine, b"no note").unwrap(), Judged::Bad(..)));
+    // With the blocks there, it is kept.
+    logs::grow(&mine, 60, 10);
+    assert_eq!(checkpoints::judge(&mine, &note).unwrap(), Judged::Good);
+    assert_eq!(mine.checkpoint(), Some(note.clone()));
+    assert!(matches!(checkpoints::judge(&mine, &strange).unwrap(), Judged::Bad(..)));
+    // An older one by others than today's council may be honest; one that does not fit is not.
+    logs::grow(&mine, 80, 10);
+    assert_eq!(checkpoints::judge(&mine, &strange).unwrap(), Judged::Old);
+    let wrong = logs::sign(&at(50, source.root()), &[key(1)]);
+    assert!(matches!(checkpoints::judge(&mine, &wrong).unwrap(), Judged::Bad(..)));
+    let fork = logs::sign(&at(50, source.root()), &[member()]);
+    assert!(matches!(checkpoints::judge(&mine, &fork).unwrap(), Judged::Fork(_)));
+    assert_eq!(mine.checkpoint(), Some(note));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn without_an_address_whoever_connects_is_followed() {
+    let dirs = tempfile::tempdir().unwrap();
+    let source = grown(&dirs.path().join("source"), 100, 10);
+    let other = Peer::serving(&source, Lie::None).await;
+    let mine = logs::open(&dirs.path().join("mine"));
+    let peer = Peer::bare().await;
+    let follows = peer.follow(&mine, None, &[]);
+    other.network.connect(peer.address.clone()).await.unwrap();
+    eventually(|| same(&mine, &source)).await;
+    assert_eq!(follows.upstream(), Some(other.id()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

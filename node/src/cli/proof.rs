@@ -73,8 +73,9 @@ fn genesis(common: &Common, named: Option<&Path>) -> anyhow::Result<Genesis> {
     let path = match named {
         Some(path) => path.to_owned(),
         None => DataDir::existing(&root(common)?)
-            .map(|data| data.ledger().join("genesis"))
-            .filter(|path| path.exists())
+            .into_iter()
+            .flat_map(|data| [data.ledger().join("genesis"), data.light().join("genesis")])
+            .find(|path| path.exists())
             .ok_or_else(|| {
                 let message =
                     "there is no ledger here that says who may cosign: name the network's genesis document with \

@@ -10,6 +10,7 @@ use super::{
     output::Output,
 };
 use crate::{
+    config::Mode,
     failure::{Failure, Kind},
     library::scan::{NOT_AUDIO_NAME, Report},
     ops::{self, MatchReport, Status},
@@ -134,6 +135,9 @@ pub(super) fn status(status: Value, output: &Output) -> anyhow::Result<()> {
         "ledger",
         &format!("{} blocks{}", status.ledger_size, if status.sequencer { ", ordered here" } else { "" }),
     );
+    if status.mode == Mode::Light {
+        line("light", "no ledger is kept here, only the proofs of songs that were got");
+    }
     line("council", status.council.as_deref().unwrap_or_default());
     if let Some(progress) = &status.catching_up {
         let Progress { done, target, peers, .. } = progress;

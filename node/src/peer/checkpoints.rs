@@ -48,6 +48,8 @@ pub fn judge(ledger: &Ledger, note: &[u8]) -> Result<Judged, CheckpointError> {
         {
             Ok(Judged::Old)
         }
+        // The ledger has grown meanwhile, and with it the council may be another.
+        Err(CheckpointError::Note(_)) if ledger.roster().last() != roster.last() => judge(ledger, note),
         Err(CheckpointError::Note(error)) => Ok(Judged::Bad(Offence::BadCheckpoint, error.to_string())),
         Err(error) => Err(error),
     }

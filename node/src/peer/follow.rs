@@ -132,7 +132,7 @@ impl Follower {
         let cancel = self.cancel.clone();
         let work = async {
             let mut pause = PAUSES.0;
-            while !addresses.is_empty() {
+            loop {
                 if self.is_member() {
                     self.keep_connected(addresses.make_contiguous()).await;
                     pause = PAUSES.0;
@@ -161,7 +161,10 @@ impl Follower {
 
     /// Follows the first address for as long as it can be followed; gives the pause before the next one.
     async fn follow_next(&self, addresses: &mut VecDeque<Multiaddr>, pause: Duration) -> Duration {
-        let Some(address) = addresses.front().cloned() else { return pause };
+        let Some(address) = addresses.front().cloned() else {
+            self.follow_anybody().await;
+            return LOOK_EVERY;
+        };
         let started = tokio::time::Instant::now();
         let others: Vec<Multiaddr> = addresses.iter().skip(1).cloned().collect();
         let ended = tokio::select! {
@@ -181,14 +184,38 @@ impl Follower {
         if started.elapsed() > WORTH_IT { PAUSES.0 } else { (pause * 2).min(PAUSES.1) }
     }
 
+    /// Without an address, whoever has connected is followed, one after the other.
+    async fn follow_anybody(&self) {
+        for known in self.network.peers().await {
+            let Ok(info) = self.network.ledger_info(known.peer).await else { continue };
+            if Genesis::parse(&info.genesis).map(|genesis| genesis.network_id()) != Ok(self.ledger.network())
+            {
+                continue;
+            }
+            let ended = tokio::select! {
+                () = self.until_member(true) => return,
+                ended = self.follow_peer(known.peer, &[]) => ended,
+            };
+            self.upstream.send_replace(None);
+            self.status.send_modify(|status| status.catching_up = None);
+            if let Err(error) = ended {
+                tracing::debug!(peer = %known.peer, error = format!("{error:#}"), "following a peer failed");
+            }
+        }
+    }
+
     /// Keeps connections to all addresses for as long as this peer is a member. Each has a pause of its own, which grows
     /// while nobody answers there.
     async fn keep_connected(&self, addresses: &[Multiaddr]) {
         tracing::info!("this peer is in the council: it follows nobody");
-        let keep = futures::future::join_all(addresses.iter().map(|address| self.keep(address)));
+        let keep = async {
+            futures::future::join_all(addresses.iter().map(|address| self.keep(address))).await;
+            // Without an address there is nothing to keep.
+            std::future::pending::<()>().await;
+        };
         tokio::select! {
             () = self.until_member(false) => {}
-            _ = keep => {}
+            () = keep => {}
         }
     }
 
@@ -218,6 +245,11 @@ impl Follower {
         let id = self.ledger.network();
         let (peer, _) = introduce(&self.network, address, Some(id)).await?;
         self.answered.send_replace(Some(address.clone()));
+        self.follow_peer(peer, others).await
+    }
+
+    async fn follow_peer(&self, peer: PeerId, others: &[Multiaddr]) -> anyhow::Result<()> {
+        let id = self.ledger.network();
         self.upstream.send_replace(Some(peer));
         self.catch_up(others).await?;
         let from = self.ledger.size();

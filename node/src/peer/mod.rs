@@ -29,7 +29,8 @@ use prometheus_client::registry::Registry;
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use self::{council::Seat, open::Opening};
+use self::council::Seat;
+pub(crate) use self::open::{Dialled, Opening};
 use crate::{
     config::Config,
     failure::{Failure, Kind},

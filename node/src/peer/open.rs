@@ -52,7 +52,7 @@ const RETRY_EVERY: Duration = Duration::from_secs(30);
 type Ordering = (Option<Seat>, Arc<dyn Orders>);
 
 /// What [`Peer::open`] works with until the peer is whole.
-pub(super) struct Opening<'c> {
+pub(crate) struct Opening<'c> {
     data: DataDir,
     config: &'c Config,
     reach: Reach,
@@ -101,8 +101,27 @@ fn addresses(config: &Config, state: &NetworkState) -> anyhow::Result<VecDeque<M
     Ok(addresses)
 }
 
+/// What a peer that keeps no ledger needs of the network.
+pub(crate) struct Dialled {
+    /// The network, dialling out only.
+    pub(crate) network: Network,
+    /// Where others may be reached.
+    pub(crate) addresses: VecDeque<Multiaddr>,
+    /// The network that is insisted on.
+    pub(crate) insist: Option<NetworkId>,
+    /// What is remembered of the network.
+    pub(crate) state: NetworkState,
+}
+
 impl<'c> Opening<'c> {
-    pub(super) fn new(
+    /// Starts the network and nothing else.
+    pub(crate) async fn network_only(mut self) -> anyhow::Result<Dialled> {
+        let node_key = keyfile::load_or_create(&self.data.key("node"))?;
+        let network = self.network(&node_key.seed()).await?;
+        Ok(Dialled { network, addresses: self.addresses, insist: self.insist, state: self.state })
+    }
+
+    pub(crate) fn new(
         data: DataDir,
         config: &'c Config,
         reach: Reach,

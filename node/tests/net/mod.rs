@@ -5,7 +5,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -46,8 +46,14 @@ pub enum Lie {
     NoSeals,
     /// A bit of each tile.
     Tiles,
+    /// A bit of each proof's block.
+    Proofs,
+    /// Gives the proof of another block.
+    OtherProof,
     /// Goes away when it has served so many bundles.
     StopsAfter(usize),
+    /// Is honest, but sends no bundle before this is set.
+    Holds(Arc<AtomicBool>),
     /// Tells of another checkpoint.
     Checkpoint(Arc<Vec<u8>>),
 }
@@ -84,6 +90,11 @@ impl LedgerSource for Liar {
     }
 
     fn bundle(&self, index: u64, width: u32) -> Result<Option<Bundle>, SourceError> {
+        while let Lie::Holds(gate) = &self.lie
+            && !gate.load(Ordering::Relaxed)
+        {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let mut bundle = self.desk.bundle(index, width)?;
         let Some(made) = &mut bundle else { return Ok(bundle) };
         match &self.lie {
@@ -111,7 +122,18 @@ impl LedgerSource for Liar {
     }
 
     fn proof(&self, query: &ProofQuery) -> Result<Option<Vec<u8>>, SourceError> {
-        self.desk.proof(query)
+        match &self.lie {
+            Lie::Proofs => {
+                let proof = self.desk.proof(query)?;
+                Ok(proof.map(|mut proof| {
+                    // Inside the block's base64.
+                    proof[60] = if proof[60] == b'A' { b'B' } else { b'A' };
+                    proof
+                }))
+            }
+            Lie::OtherProof => self.desk.proof(&ProofQuery::Index(0)),
+            _ => self.desk.proof(query),
+        }
     }
 }
 
