@@ -3,7 +3,8 @@
 //! Three layers. [`state`] is the state machine: pure, deterministic, no clock and no files. The store below keeps
 //! what it accepted (append-only segments and an index that can always be built from them). [`Ledger`] ties both:
 //! it proposes batches, appends sealed ones, and answers questions. Who decides the order is [`sequencer`]'s
-//! business and what proves the decision is [`seal`]'s: nothing else here depends on either.
+//! business and what proves the decision is [`seal`]'s: nothing else here depends on either. What outsiders verify is
+//! made from the blocks: tiles and proofs by [`log`], static files by [`dump`].
 //!
 //! Everything blocks the calling thread, as disks do. Nothing here opens a socket.
 

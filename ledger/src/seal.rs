@@ -85,11 +85,14 @@ pub fn encode(signers: &[u8], certificate: &Certificate) -> Vec<u8> {
     bytes
 }
 
+/// Bitmap and certificate.
+type Parts<'a> = (&'a [u8], &'a [u8]);
+
 /// Bitmap and certificate of a seal; none for a seal of the old kind.
 ///
 /// # Errors
 /// [`SealError::Form`].
-fn split(seal: &[u8]) -> Result<Option<(&[u8], &[u8])>, SealError> {
+fn split(seal: &[u8]) -> Result<Option<Parts<'_>>, SealError> {
     match seal {
         [VERSION, length, rest @ ..] => {
             rest.split_at_checked(usize::from(*length)).map(Some).ok_or(SealError::Form)

@@ -11,12 +11,20 @@ use std::{
 };
 
 use antiphon_ledger::{
-    Ledger, Progress,
-    dump::{self, DirSource, DumpError, Report, VerifyOptions, Written},
+    CheckpointError, Ledger, Progress, Proposal, SealedBatch,
+    dump::{self, DirSource, DumpError, DumpSource, Report, VerifyOptions, Written},
+    seal::{self, Sealed},
 };
-use antiphon_proto::{RootHash, note, note::Checkpoint};
+use antiphon_proto::{
+    RootHash, SecretKey,
+    certificate::Certificate,
+    council::vote_message,
+    note,
+    note::Checkpoint,
+    wire::{Council, CouncilAct, Registration, VoteKind, registration::Body},
+};
 use common::{
-    key,
+    Artist, START_MS, key,
     logs::{cosigned, grow, network, open, sign},
     member,
 };
@@ -340,8 +348,43 @@ fn what_is_missing_is_named() {
     verify(out.path()).unwrap();
 }
 
+/// A dump that is continued while somebody verifies it as it was.
+struct Moving {
+    dir: DirSource,
+    ledger: Ledger,
+    read: u32,
+}
+
+impl DumpSource for Moving {
+    fn read(&mut self, path: &str, limit: usize) -> std::io::Result<Option<Vec<u8>>> {
+        self.read += 1;
+        if self.read == 5 {
+            extend_to(&self.ledger, 1_100);
+            write(&self.ledger, self.dir.path());
+        }
+        self.dir.read(path, limit)
+    }
+}
+
+#[test]
+fn a_dump_may_be_continued_while_it_is_read() {
+    let (_dir, ledger) = ledger(700);
+    let (out, scratch) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    write(&ledger, out.path());
+    let mut moving = Moving { dir: DirSource::new(out.path()), ledger, read: 0 };
+    let report = dump::verify(&mut moving, &VerifyOptions::default(), &mut silent).unwrap();
+    assert_eq!((report.size, report.songs), (700, 700));
+    assert!(!out.path().join("tile/entries/002.p").exists());
+    let (_dir, ledger) = self::ledger(300);
+    let again = tempfile::tempdir().unwrap();
+    write(&ledger, again.path());
+    let mut moving = Moving { dir: DirSource::new(again.path()), ledger, read: 0 };
+    let follower = open(scratch.path());
+    assert_eq!(dump::load(&mut moving, &follower, &mut silent).unwrap(), 300);
+}
+
 fn load(dir: &Path, ledger: &Ledger) -> Result<u64, DumpError> {
-    dump::load(&mut DirSource::new(dir), ledger, &[member().public()], &mut silent)
+    dump::load(&mut DirSource::new(dir), ledger, &mut silent)
 }
 
 #[test]
@@ -374,9 +417,48 @@ fn a_dump_fills_a_ledger() {
     fs::write(&file, good).unwrap();
     load(out.path(), &ledger).unwrap();
     assert_eq!(ledger.root(), source.root());
-    // Another council's word counts for nothing.
-    let stranger = dump::load(&mut DirSource::new(out.path()), &ledger, &[key(9).public()], &mut silent);
-    assert!(matches!(stranger, Err(DumpError::Checkpoint(_))));
+}
+
+/// The seal of whoever is the whole council, whatever the genesis document says.
+fn seal_alone(ledger: &Ledger, proposal: &Proposal, by: &SecretKey) -> Vec<u8> {
+    let (network, height, council) = (ledger.network(), proposal.end.height, [by.public()]);
+    let sealed = Sealed { council: &council, position: &proposal.end, root: proposal.root };
+    let signers: &[u8] = if height > 1 { &[1] } else { &[] };
+    let value = sealed.header(&network, signers).digest();
+    let mut certificate = Certificate::new(height, 0, value, 1);
+    certificate.add(0, by.sign(&vote_message(VoteKind::Precommit, &network, height, 0, Some(&value))));
+    seal::encode(signers, &certificate)
+}
+
+/// A dump may outlive the council of its genesis document: who has to cosign its checkpoint follows from its blocks.
+#[test]
+fn a_dump_of_a_council_that_has_changed() {
+    let (dir, scratch, out) =
+        (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (ledger, heir) = (open(dir.path()), key(9));
+    let act = CouncilAct::change_member(Some(heir.public()), Some(member().public()), 100, [1; 16]);
+    let votes = vec![act.vote(&ledger.network(), &member())];
+    let change = Registration { body: Some(Body::Council(Council { act: Some(act), votes })) };
+    let artist = Artist::new(1, ledger.genesis());
+    // Decided at height 1, it takes effect at height 3.
+    let old = member();
+    for (registration, by) in
+        [(change, &old), (artist.song_registration(1), &old), (artist.song_registration(2), &heir)]
+    {
+        let proposal = ledger.propose(START_MS, &[registration]).unwrap();
+        let seal = seal_alone(&ledger, &proposal, by);
+        ledger.append(&SealedBatch { first: proposal.first, blocks: proposal.blocks, seal }).unwrap();
+    }
+    ledger.put_checkpoint(&cosigned(&ledger, 3, std::slice::from_ref(&heir)), &[heir.public()]).unwrap();
+    write(&ledger, out.path());
+    assert_eq!(verify(out.path()).unwrap().cosigners, [heir.public()]);
+    let loaded = open(scratch.path());
+    assert_eq!(load(out.path(), &loaded).unwrap(), 3);
+    assert_eq!((loaded.root(), loaded.checkpoint()), (ledger.root(), ledger.checkpoint()));
+    // The old council's word counts for nothing any more.
+    fs::write(out.path().join("checkpoint"), cosigned(&ledger, 3, &[member()])).unwrap();
+    assert!(matches!(verify(out.path()), Err(DumpError::Checkpoint(_))));
+    assert!(matches!(load(out.path(), &loaded), Err(DumpError::Put(CheckpointError::Note(_)))));
 }
 
 #[test]

@@ -229,10 +229,18 @@ fn a_block_is_proven_to_whoever_has_nothing() {
         assert_eq!(BlockProof::parse(&text).as_ref(), Ok(&proof));
         let (block, checkpoint) = proof.verify(&origin, &members).unwrap();
         assert_eq!((block.index, checkpoint.checkpoint.size), (index, 299));
+        assert_eq!(proof.verify_under(&checkpoint.checkpoint), Ok(block));
+        let other = Checkpoint { root: RootHash([7; 32]), ..checkpoint.checkpoint };
+        assert!(matches!(proof.verify_under(&other), Err(BlockProofError::Proof(_))));
         assert!(matches!(proof.verify(&origin, &[key(1).public()]), Err(BlockProofError::Checkpoint(_))));
         assert!(proof.verify("antiphon/other", &members).is_err());
     }
     assert_eq!(ledger.block_proof(299).unwrap(), None);
+    // A derived hash that went bad while it was in use is noticed and made again.
+    let mut roots = fs::read(dir.path().join("roots")).unwrap();
+    roots[50] ^= 1;
+    fs::write(dir.path().join("roots"), roots).unwrap();
+    ledger.block_proof(256).unwrap().unwrap().verify(&origin, &members).unwrap();
 
     let text = ledger.block_proof(256).unwrap().unwrap().encode();
     for at in 0..text.len() {

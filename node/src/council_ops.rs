@@ -81,7 +81,9 @@ pub struct MotionLine {
 fn why_not(voting: &Voting) -> Option<String> {
     match voting {
         Voting::Ready => None,
-        Voting::Asking => Some("waiting for more members: they are asked first what they know of its votes".to_owned()),
+        Voting::Asking => {
+            Some("waiting for more members: they are asked first what they know of its votes".to_owned())
+        }
         Voting::Silent { until } => Some(format!("it joins again, and is silent up to height {until}")),
         Voting::Refused(why) | Voting::Halted(why) => Some(why.clone()),
         Voting::NotAMember => Some("its key is not a member's".to_owned()),
@@ -179,7 +181,8 @@ pub(crate) fn sentence(peer: &Peer) -> Option<String> {
     let short = |key: &PublicKey| key.to_string()[..8].to_owned();
     let missing: Vec<String> = report.missing().iter().map(short).collect();
     let there = report.members.len().saturating_sub(missing.len());
-    let mut text = format!("member of {}, {} must agree, {there} are there", report.members.len(), report.quorum);
+    let mut text =
+        format!("member of {}, {} must agree, {there} are there", report.members.len(), report.quorum);
     if !missing.is_empty() {
         text += &format!("; missing: {}", missing.join(", "));
     }
@@ -252,7 +255,10 @@ pub(crate) async fn vote(peer: &Peer, motion: &str) -> anyhow::Result<ActId> {
     };
     let id = found.next().ok_or_else(not_found)?;
     if found.next().is_some() {
-        bail!(Failure::new(Kind::Usage, format!("{motion} begins more than one motion's id: give more of it")));
+        bail!(Failure::new(
+            Kind::Usage,
+            format!("{motion} begins more than one motion's id: give more of it")
+        ));
     }
     taken(seat.council.vote(id).await)?;
     Ok(id)

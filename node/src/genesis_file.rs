@@ -3,10 +3,7 @@
 
 use std::{fmt::Write as _, path::Path};
 
-use antiphon_proto::{
-    PublicKey, limits,
-    wire::Genesis,
-};
+use antiphon_proto::{PublicKey, limits, wire::Genesis};
 use anyhow::{Context, bail};
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use serde::Deserialize;

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use antiphon_ledger::{
-    AppendError, CheckpointError,
+    AppendError, CheckpointError, Ledger,
     dump::{self, DumpError},
 };
 use anyhow::Context;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -84,6 +85,34 @@ pub fn failure(error: &DumpError) -> Failure {
         _ => Kind::Failed,
     };
     Failure::new(kind, error.to_string()).at(error.first_bad())
+}
+
+/// The councils whose checkpoints a ledger vouches for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Councils {
+    /// Version of this form.
+    pub schema: u32,
+    /// Network id.
+    pub network: String,
+    /// The keys of each council.
+    pub councils: Vec<Vec<String>>,
+}
+
+impl Councils {
+    /// Those around the end of the ledger, and the first one.
+    #[must_use]
+    pub fn of(ledger: &Ledger) -> Self {
+        let roster = ledger.roster();
+        let first = ledger.genesis().member_keys();
+        let mut councils: Vec<Vec<String>> = Vec::new();
+        for council in [roster.last(), roster.current(), roster.next(), &first.into()] {
+            let keys = council.iter().map(ToString::to_string).collect();
+            if !councils.contains(&keys) {
+                councils.push(keys);
+            }
+        }
+        Self { schema: 1, network: ledger.network().to_string(), councils }
+    }
 }
 
 /// The proof that a block is in the log, as text that anybody can check.

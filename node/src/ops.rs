@@ -15,7 +15,7 @@ use crate::{
     council_ops,
     export::{self, Outputs},
     failure::{Failure, Kind},
-    ledger_ops,
+    ledger_ops::{self, Councils},
     library::{folders::outermost, scan::Targets},
     peer::{
         Peer,
@@ -88,6 +88,8 @@ pub enum Request {
         /// Its id, or the beginning of it.
         motion: String,
     },
+    /// Who may cosign.
+    LedgerCouncils,
     /// Which song is this file?
     Match {
         /// Absolute path, as bytes in hexadecimal.
@@ -263,6 +265,7 @@ pub async fn execute(
             ledger_ops::dump(peer, pathhex::decode(&dir)?, from, running, tell).await?
         }
         Request::LedgerProof { what } => ledger_ops::proof(peer, what).await?,
+        Request::LedgerCouncils => serde_json::to_value(Councils::of(&peer.ledger))?,
         Request::CouncilStatus => serde_json::to_value(council_ops::status(peer))?,
         Request::CouncilPropose { add, remove, heights } => {
             let id = council_ops::propose(peer, add.as_ref(), remove.as_ref(), heights).await?;

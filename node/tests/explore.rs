@@ -6,7 +6,7 @@ mod common;
 use std::{
     collections::BTreeMap,
     fs,
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     path::{Path, PathBuf},
 };
@@ -356,12 +356,82 @@ fn without_a_checkpoint_there_is_nothing_to_prove() {
     let machine = Machine::new();
     tunes(&machine.music(), 0..1, 12);
     machine.scan();
-    if machine.data().join("ledger/checkpoint").exists() {
-        return;
-    }
+    let _ = fs::remove_file(machine.data().join("ledger/checkpoint"));
     for args in [&["ledger", "dump", "dump"][..], &["ledger", "proof", "#0"]] {
         let (code, _, message) = failure(&machine, args);
         assert_eq!(code, Some(3), "{message}");
         assert!(message.contains("checkpoint"), "{message}");
     }
+}
+
+/// A web server for a folder, in Python, so that it is not ours.
+fn serve_folder(folder: &Path) -> (std::process::Child, String) {
+    let mut child = std::process::Command::new("python3")
+        .args(["-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory"])
+        .arg(folder)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let port = line.split_whitespace().skip_while(|word| *word != "port").nth(1).unwrap();
+    (child, format!("http://127.0.0.1:{port}"))
+}
+
+#[test]
+fn any_web_server_can_offer_a_dump_that_has_grown() {
+    if !common::have("python3") {
+        return;
+    }
+    let machine = machine_of(200, 4);
+    machine.json(&["ledger", "dump", "dump"]);
+    let dump = machine.out().join("dump");
+    let old = ["checkpoint", "manifest.json"].map(|name| (name, fs::read(dump.join(name)).unwrap()));
+    tunes(&machine.music(), 200..260, 4);
+    machine.scan();
+    cosign(&machine);
+    machine.json(&["ledger", "dump", "dump"]);
+    assert!(!dump.join("tile/entries/000.p").exists() && dump.join("tile/entries/000").exists());
+    let (mut server, url) = serve_folder(&dump);
+    assert_eq!(machine.json(&["ledger", "verify", &url])["blocks"], 260);
+    // Whoever has read the checkpoint before it grew takes the beginnings of the full files.
+    for (name, bytes) in old {
+        fs::write(dump.join(name), bytes).unwrap();
+    }
+    assert_eq!(machine.json(&["ledger", "verify", &url])["blocks"], 200);
+    // A file that is wrong is named, and is no error of the network.
+    fs::write(dump.join("tile/0/000"), [7; 8192]).unwrap();
+    let (code, first_bad, message) = failure(&machine, &["ledger", "verify", &url]);
+    assert_eq!((code, first_bad), (Some(5), 0.into()), "{message}");
+    server.kill().unwrap();
+    server.wait().unwrap();
+}
+
+#[test]
+fn a_dump_that_cannot_be_written_says_where() {
+    let machine = machine(2);
+    fs::write(machine.out().join("file"), "").unwrap();
+    let (code, _, message) = failure(&machine, &["ledger", "dump", "file"]);
+    assert!(code == Some(1) && message.contains("/out/file"), "{message}");
+    let (code, _, message) = failure(&machine, &["ledger", "dump", "dump", "--from", "7"]);
+    assert!(code == Some(2) && message.contains("256"), "{message}");
+
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_antiphon")]);
+    machine.dress(&mut command);
+    let peer = machine.up_by(command, &[machine.music().to_str().unwrap()]);
+    common::wait_scanned(&machine, 2);
+    let pid = peer.pid().to_string();
+    let limited = std::process::Command::new("prlimit").args(["--pid", &pid, "--fsize=100"]).status();
+    assert!(limited.unwrap().success());
+    let (code, _, message) = failure(&machine, &["ledger", "dump", "dump"]);
+    assert!(
+        code == Some(1) && message.contains("/out/dump/") && message.contains("File too large"),
+        "{message}"
+    );
+    drop(peer);
+    // With room again, it goes on.
+    machine.json(&["ledger", "dump", "dump"]);
+    machine.json(&["ledger", "verify", "dump"]);
 }

@@ -61,7 +61,7 @@ fn duckdb_answers_the_documented_queries() {
     // Through the running peer, into paths relative to the command.
     let export = ["ledger", "export", "--parquet", "export", "--jsonl", "ledger.jsonl"];
     let report = machine.json(&export);
-    assert_eq!((&report["blocks"], &report["files_written"]), (&3.into(), &7.into()), "{report}");
+    assert_eq!((&report["blocks"], &report["files_written"]), (&3.into(), &8.into()), "{report}");
     let lines = fs::read_to_string(machine.out().join("ledger.jsonl")).unwrap();
     let blocks: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let shown = machine.json(&["ledger", "show", "#1"]);
@@ -114,10 +114,10 @@ fn exports_grow_and_are_never_half_written() {
     let export = ["ledger", "export", "--parquet", "a", "--jsonl", "b"];
     machine.json(&export);
     let first = files(&machine.out());
-    assert_eq!(first.len(), 9, "{:?}", first.iter().map(|(path, _)| path).collect::<Vec<_>>());
+    assert_eq!(first.len(), 10, "{:?}", first.iter().map(|(path, _)| path).collect::<Vec<_>>());
     // Nothing new: nothing is written.
     let report = machine.json(&export);
-    assert_eq!((&report["files_written"], &report["files_kept"]), (&0.into(), &7.into()), "{report}");
+    assert_eq!((&report["files_written"], &report["files_kept"]), (&0.into(), &8.into()), "{report}");
     assert_eq!(files(&machine.out()), first);
     // A file that was removed comes back as it was.
     fs::remove_file(machine.out().join("a/songs/000000000000.parquet")).unwrap();
@@ -126,8 +126,8 @@ fn exports_grow_and_are_never_half_written() {
     tunes(&machine.music(), 2..3, 15);
     machine.scan();
     let report = machine.json(&export);
-    assert_eq!((&report["blocks"], &report["files_written"]), (&3.into(), &7.into()), "{report}");
-    assert_eq!(files(&machine.out()).len(), 9);
+    assert_eq!((&report["blocks"], &report["files_written"]), (&3.into(), &8.into()), "{report}");
+    assert_eq!(files(&machine.out()).len(), 10);
 
     // The folder of another network is left alone.
     let other = Machine::new();

@@ -255,7 +255,7 @@ impl Network {
         self.judge(peer, answer).await
     }
 
-    /// Asks a connected peer for a block and its proof: a C2SP tlog-proof file of at most `limits::PROOF_BYTES`, not
+    /// Asks a connected peer for a block and its proof: a C2SP tlog-proof file of at most `limits::LOG_PROOF_BYTES`, not
     /// verified.
     ///
     /// # Errors

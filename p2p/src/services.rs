@@ -82,7 +82,7 @@ pub trait LedgerSource: Send + Sync + 'static {
         Ok(None)
     }
 
-    /// A C2SP tlog-proof file of a block, with the block in it, of at most `limits::PROOF_BYTES`; none when there is no
+    /// A C2SP tlog-proof file of a block, with the block in it, of at most `limits::LOG_PROOF_BYTES`; none when there is no
     /// such block or no checkpoint that covers it yet.
     ///
     /// # Errors

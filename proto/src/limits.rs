@@ -64,9 +64,6 @@ pub const TILE_LEVEL_MAX: u32 = 63;
 pub const BUNDLE_BYTES: usize = 2 * 1024 * 1024;
 /// A bundle on a stream: what is counted above, and the lengths around it.
 pub const BUNDLE_MESSAGE_BYTES: usize = BUNDLE_BYTES + 32 * 256 + 1024;
-/// A proof file with its block: the block is at most 64 KiB and doubles in no encoding that is used; the hashes are at
-/// most 64, the checkpoint as above.
-pub const PROOF_BYTES: usize = 128 * 1024;
 /// Text for people inside an error message.
 pub const DETAIL_BYTES: usize = 512;
 /// Ranges in one audio request.

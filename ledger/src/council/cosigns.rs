@@ -88,7 +88,7 @@ impl Cosigns {
         let cosignatures: Vec<Cosignature> = members
             .iter()
             .filter_map(|member| self.heard.get(member)?.iter().find(mine))
-            .map(|heard| heard.cosignature.clone())
+            .map(|heard| heard.cosignature)
             .collect();
         if cosignatures.len() < quorum(members.len()) || (size, cosignatures.len()) <= self.done {
             return None;

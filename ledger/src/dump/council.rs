@@ -37,7 +37,8 @@ pub trait Council {
     /// say so have not been seen; it is asked again behind the last one.
     fn members_at(&mut self, size: u64) -> Option<Vec<PublicKey>>;
 
-    /// Sees every block in order, before the seal of its batch.
+    /// Sees the blocks in order, each before the seal of its batch: at least all that are neither songs nor variants,
+    /// which say nothing about the council.
     fn see(&mut self, block: &Block);
 
     /// Whether the seal proves the batch.

@@ -1,6 +1,6 @@
 //! The tiles of a dump above the leaves, held bottom up against what the blocks give.
 
-use super::{DumpError, DumpSource, need};
+use super::{DumpError, DumpSource, need_tile};
 use crate::{
     log::{
         proof::Hash,
@@ -19,7 +19,10 @@ pub(super) fn read_tile(
     index: u64,
 ) -> Result<Vec<Hash>, DumpError> {
     let file = tile.path();
-    let bytes = need(source, &file, TILE_BYTES, index)?;
+    let (mut bytes, wider) = need_tile(source, &file, TILE_BYTES, index)?;
+    if wider {
+        bytes.truncate(usize::from(tile.width) * 32);
+    }
     match parse_hashes(&bytes) {
         Some(hashes) if hashes.len() == usize::from(tile.width) => Ok(hashes),
         _ => Err(DumpError::bad(
@@ -119,4 +122,71 @@ impl Levels {
 /// Index of the first block under a hash of a level.
 fn first_block(level: u8, at: u64) -> u64 {
     at.checked_shl(u32::from(level) * 8).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, io};
+
+    use super::*;
+    use crate::tree::leaf_hash;
+
+    impl DumpSource for BTreeMap<String, Vec<u8>> {
+        fn read(&mut self, path: &str, _: usize) -> io::Result<Option<Vec<u8>>> {
+            Ok(self.get(path).cloned())
+        }
+    }
+
+    /// 600 full bundles and a bit: two full tiles and a partial one at level 1, a partial one at level 2.
+    const SIZE: u64 = 600 * 256 + 9;
+
+    fn tiles() -> (Vec<Hash>, BTreeMap<String, Vec<u8>>) {
+        let level_1: Vec<Hash> = (0..600u32).map(|n| leaf_hash(&n.to_be_bytes())).collect();
+        let level_2: Vec<Hash> = level_1.chunks_exact(256).map(fold).collect();
+        let files = [
+            ("tile/1/000", &level_1[..256]),
+            ("tile/1/001", &level_1[256..512]),
+            ("tile/1/002.p/88", &level_1[512..]),
+            ("tile/2/000.p/2", &level_2[..]),
+        ];
+        let files = files.map(|(path, hashes)| (path.to_owned(), hashes.concat()));
+        (level_1, files.into_iter().collect())
+    }
+
+    fn check(hashes: &[Hash], source: &mut BTreeMap<String, Vec<u8>>) -> Result<(), DumpError> {
+        let mut levels = Levels::new(SIZE);
+        hashes.iter().try_for_each(|hash| levels.push(source, 1, *hash))
+    }
+
+    #[test]
+    fn every_level_is_held_against_the_one_below() {
+        let (hashes, mut files) = tiles();
+        check(&hashes, &mut files).unwrap();
+        for (file, at, index) in [
+            ("tile/1/000", 3, 3 * 256),
+            ("tile/1/001", 255, 511 * 256),
+            ("tile/1/002.p/88", 87, 599 * 256),
+            ("tile/2/000.p/2", 1, 65_536),
+        ] {
+            let mut damaged = files.clone();
+            damaged.get_mut(file).unwrap()[at * 32] ^= 1;
+            let error = check(&hashes, &mut damaged).unwrap_err();
+            assert_eq!(error.first_bad(), Some(index), "{error}");
+            assert!(error.to_string().contains(file), "{error}");
+            damaged.remove(file);
+            assert!(
+                matches!(check(&hashes, &mut damaged), Err(DumpError::Missing { file: f, .. }) if f == file)
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_skipped_gives_the_right_edge() {
+        let (hashes, mut files) = tiles();
+        let mut edge = Frontier::new();
+        hashes.iter().for_each(|hash| edge.append_leaf(*hash));
+        let skipped = Levels::new(SIZE).skip(&mut files, 600).unwrap();
+        assert_eq!((skipped.size(), skipped.nodes()), (600 * 256, edge.nodes()));
+        assert_eq!(skipped.root(), edge.root());
+    }
 }

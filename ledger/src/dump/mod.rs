@@ -13,6 +13,7 @@ mod levels;
 mod load;
 mod manifest;
 pub mod seals;
+mod seen;
 mod served;
 mod source;
 mod verify;
@@ -181,6 +182,25 @@ fn need(source: &mut dyn DumpSource, file: &str, limit: usize, index: u64) -> Re
             Err(DumpError::bad(file, index, error.to_string()))
         }
         Err(error) => Err(DumpError::Source { file: file.to_owned(), error }),
+    }
+}
+
+/// A file that must be there, and whether it is the full one in place of a partial one: when a dump is continued while
+/// it is read, the full file of a tile may have taken the partial one's place, as tlog-tiles allows.
+fn need_tile(
+    source: &mut dyn DumpSource,
+    file: &str,
+    limit: usize,
+    index: u64,
+) -> Result<(Vec<u8>, bool), DumpError> {
+    match (need(source, file, limit, index), file.rsplit_once(".p/")) {
+        (Err(missing @ DumpError::Missing { .. }), Some((full, _))) => match need(source, full, limit, index)
+        {
+            Ok(bytes) => Ok((bytes, true)),
+            Err(DumpError::Missing { .. }) => Err(missing),
+            Err(error) => Err(error),
+        },
+        (bytes, _) => Ok((bytes?, false)),
     }
 }
 

@@ -26,6 +26,12 @@ impl DirSource {
     pub fn new(dir: &Path) -> Self {
         Self(dir.to_owned())
     }
+
+    /// That directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
 }
 
 impl DumpSource for DirSource {

@@ -2,32 +2,34 @@
 //!
 //! One pass, bundle by bundle: every block is hashed, decoded and held against its leaf in the tile, its neighbours
 //! and its batch's seal; tiles are held against one another bottom up, and in the end the root against the
-//! checkpoint. Memory is that of a bundle and a batch, whatever the size of the dump.
+//! checkpoint. Memory is that of a batch and a few bundles, whatever the size of the dump.
+
+use std::{collections::VecDeque, thread};
 
 use antiphon_proto::{
     BlockHash, NetworkId, PublicKey, RootHash, SongId, limits,
     note::{self, CosignedCheckpoint},
-    record::Invalid,
-    wire::{Block, Genesis, block},
+    wire::{Block, Genesis},
 };
 
 use super::{
     Council, DumpError, DumpSource, GenesisCouncil, Head, SealedAt, StateDigest,
     levels::{Levels, read_tile},
-    load::read_seals,
-    need, seals_path,
+    load::{read_bundle, read_seals},
+    seals, seals_path,
+    seen::{Lookers, Pending, Seen},
 };
 use crate::{
-    append::{SealedBatch, in_parallel},
+    append::SealedBatch,
     error::{AppendError, Fault},
     ledger::Ledger,
     log::{
         proof::Hash,
-        tile::{BUNDLE_BYTES, TILE_WIDTH, Tile, entries_up_to, fold},
+        tile::{TILE_WIDTH, Tile, entries_up_to, fold},
     },
     progress::{Progress, Stage},
     state::ApplyError,
-    tree::{Frontier, leaf_hash},
+    tree::Frontier,
 };
 
 /// Makes the council of a genesis document, or tells why this version cannot follow it.
@@ -102,12 +104,11 @@ pub fn verify(
     let mut signed = cosigned(&head, &mut *council, size)?;
     head.manifest.check_end(size, &unverified.checkpoint.root)?;
 
-    let first = head.manifest.first;
     let mut pass = Pass::new(source, council, options.replay, &head, &unverified.checkpoint)?;
-    for tile in Tile::of_entries(size, first / TILE_WIDTH) {
-        pass.bundle(&tile)?;
-        progress(Progress { stage: Stage::Verify, done: pass.frontier.size(), total: size });
-    }
+    thread::scope(|scope| {
+        let lookers = Lookers::start(scope, options.replay.is_some());
+        pass.run(&lookers, progress)
+    })?;
     let (report, mut council) = pass.finish(&head)?;
     if signed.is_none() {
         signed = cosigned(&head, &mut *council, size)?;
@@ -124,17 +125,13 @@ fn cosigned(head: &Head, council: &mut dyn Council, size: u64) -> Result<Option<
     Ok(Some(opened.cosigners().into_iter().collect()))
 }
 
-/// What one block gives by itself.
-struct Seen {
-    leaf: Hash,
-    hash: BlockHash,
-    block: Result<Block, Invalid>,
-}
-
-impl Seen {
-    fn of(bytes: &[u8]) -> Self {
-        Self { leaf: leaf_hash(bytes), hash: BlockHash::of(bytes), block: Block::parse(bytes) }
-    }
+/// A bundle that was read, with what belongs to it, and is being looked at.
+struct Read {
+    tile: Tile,
+    pending: Pending,
+    /// The tile of its leaf hashes.
+    leaves: Vec<Hash>,
+    seals: Vec<seals::Seal>,
 }
 
 /// Where the chain is, behind the last block; nothing is known before the first of a dump that begins later.
@@ -207,22 +204,45 @@ impl<'a> Pass<'a> {
         })
     }
 
+    /// Reads ahead of what is looked at, and ahead of what is held against the rest; errors come in the blocks' order.
+    fn run(&mut self, lookers: &Lookers, progress: &mut dyn FnMut(Progress)) -> Result<(), DumpError> {
+        let size = self.report.size;
+        let mut tiles = Tile::of_entries(size, self.report.first / TILE_WIDTH);
+        let mut ahead = VecDeque::new();
+        loop {
+            while ahead.len() <= lookers.ahead()
+                && let Some(tile) = tiles.next()
+            {
+                ahead.push_back(self.read(lookers, tile));
+            }
+            let Some(read) = ahead.pop_front() else { return Ok(()) };
+            self.bundle(read?)?;
+            progress(Progress { stage: Stage::Verify, done: self.frontier.size(), total: size });
+        }
+    }
+
+    fn read(&mut self, lookers: &Lookers, tile: Tile) -> Result<Read, DumpError> {
+        let pending = lookers.look(read_bundle(self.source, &tile)?, tile.width);
+        let leaves = Tile::hashes(0, tile.index, tile.width);
+        let leaves = read_tile(self.source, &leaves, tile.index.saturating_mul(TILE_WIDTH))?;
+        let seals = read_seals(self.source, &tile)?;
+        Ok(Read { tile, pending, leaves, seals })
+    }
+
     /// Everything about one entry bundle.
-    fn bundle(&mut self, tile: &Tile) -> Result<(), DumpError> {
+    fn bundle(&mut self, read: Read) -> Result<(), DumpError> {
+        let Read { tile, pending, leaves, seals } = read;
         let first = tile.index.saturating_mul(TILE_WIDTH);
         let file = tile.path();
-        let bytes = need(self.source, &file, BUNDLE_BYTES, first)?;
-        let leaves = Tile::hashes(0, tile.index, tile.width);
-        let stored = read_tile(self.source, &leaves, first)?;
-        let seals = read_seals(self.source, tile)?;
+        let (bytes, seen) = pending.wait();
         let (entries, rest) = entries_up_to(&bytes, tile.width);
-        let seen = in_parallel(&entries, |entry| Seen::of(entry));
-        for ((seen, stored_leaf), index) in seen.iter().zip(&stored).zip(first..) {
-            if seen.leaf != *stored_leaf {
-                let (file, what) = if self.tile_is_right(&stored)? {
+        for ((seen, leaf), index) in seen.blocks.iter().zip(&leaves).zip(first..) {
+            if seen.leaf != *leaf {
+                let (file, what) = if self.tile_is_right(&leaves)? {
                     (file, "the block is not the one in the log")
                 } else {
-                    (leaves.path(), "the hash is not that of the block")
+                    let tile = Tile::hashes(0, tile.index, tile.width);
+                    (tile.path(), "the hash is not that of the block")
                 };
                 return Err(DumpError::bad(file, index, what));
             }
@@ -234,15 +254,15 @@ impl<'a> Pass<'a> {
             return Err(DumpError::bad(file, first + u64::from(tile.width), "bytes follow the last block"));
         }
         let mut seals = seals.iter().peekable();
-        for ((seen, entry), index) in seen.into_iter().zip(entries).zip(first..) {
+        for ((seen, entry), index) in seen.blocks.into_iter().zip(entries).zip(first..) {
             self.block(&file, index, entry, seen)?;
             if let Some((_, seal)) = seals.next_if(|(end, _)| *end == index.saturating_add(1)) {
-                self.close(tile, seal)?;
+                self.close(&tile, seal)?;
             } else if self.open.count >= limits::BATCH_BLOCKS {
                 return Err(DumpError::bad(seals_path(tile.index, tile.width), self.open.first, NO_SEAL));
             }
         }
-        if tile.is_full() { self.levels.push(self.source, 1, fold(&stored)) } else { Ok(()) }
+        if tile.is_full() { self.levels.push(self.source, 1, seen.root) } else { Ok(()) }
     }
 
     /// Whether a tile of leaf hashes is the one that the checkpoint, or the tile above, vouches for.
@@ -258,7 +278,7 @@ impl<'a> Pass<'a> {
     /// Holds a block against the one before it and its batch.
     fn block(&mut self, file: &str, index: u64, entry: &[u8], seen: Seen) -> Result<(), DumpError> {
         let bad = |what: String| DumpError::bad(file, index, what);
-        let block = seen.block.map_err(|invalid| bad(invalid.to_string()))?;
+        let block = seen.frame.map_err(|invalid| bad(invalid.to_string()))?;
         if block.index != index {
             return Err(bad(format!("the block says that it is block {}", block.index)));
         }
@@ -280,17 +300,15 @@ impl<'a> Pass<'a> {
         }
         self.link = Some(Link { hash: seen.hash, height: block.height, time_ms: block.time_ms });
         self.frontier.append_leaf(seen.leaf);
-        self.council.see(&block);
+        if let Some(block) = &block.block {
+            self.council.see(block);
+        }
         self.report.bytes = self.report.bytes.saturating_add(entry.len() as u64);
-        let kind = if matches!(block.body, Some(block::Body::Song(_))) {
-            &mut self.report.songs
-        } else {
-            &mut self.report.variants
-        };
+        let kind = if block.song { &mut self.report.songs } else { &mut self.report.variants };
         *kind = kind.saturating_add(1);
         self.open.count += 1;
         if self.replay.is_some() {
-            self.open.blocks.push((entry.to_vec(), block));
+            self.open.blocks.extend(block.block.map(|block| (entry.to_vec(), block)));
         }
         Ok(())
     }

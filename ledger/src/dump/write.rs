@@ -32,10 +32,11 @@ use crate::{
 };
 
 /// What people need to read a dump without this program.
-const TEXTS: [(&str, &str); 4] = [
+const TEXTS: [(&str, &str); 5] = [
     ("README.md", include_str!("README.md")),
     ("DATA.md", include_str!("../../../docs/DATA.md")),
     ("proto/antiphon/v1/ledger.proto", include_str!("../../../proto/schema/antiphon/v1/ledger.proto")),
+    ("proto/antiphon/v1/council.proto", include_str!("../../../proto/schema/antiphon/v1/council.proto")),
     ("proto/antiphon/v1/wire.proto", include_str!("../../../proto/schema/antiphon/v1/wire.proto")),
 ];
 

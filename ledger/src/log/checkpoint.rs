@@ -17,6 +17,8 @@ use crate::{
 
 /// File in the ledger's directory.
 const FILE: &str = "checkpoint";
+/// Blocks that are read when a ledger is opened, at most, to make hashes that a lost file had held: some seconds.
+const READ_ON_OPEN: u64 = 1_000_000;
 /// Name under which a file that does not fit the blocks is put aside.
 const BAD: &str = "checkpoint.bad";
 
@@ -50,9 +52,9 @@ pub enum CheckpointError {
 /// The newest checkpoint.
 #[derive(Debug, Clone)]
 pub(super) struct Kept {
-    size: u64,
-    root: RootHash,
-    note: Vec<u8>,
+    pub(super) size: u64,
+    pub(super) root: RootHash,
+    pub(super) note: Vec<u8>,
 }
 
 impl Kept {
@@ -85,7 +87,11 @@ impl Log {
     fn fits(&self, network: &NetworkId, store: &Store, note: &[u8]) -> Result<Kept, CheckpointError> {
         let opened = CosignedCheckpoint::open(note, &note::origin(network), &[])?;
         let kept = Kept::new(&opened, note.to_vec());
-        self.check_root(store, &kept)?;
+        if self.roots.behind(store) <= READ_ON_OPEN {
+            self.check_root(store, &kept)?;
+        } else {
+            tracing::debug!("the stored checkpoint is held against the blocks when it is used");
+        }
         Ok(kept)
     }
 
@@ -98,10 +104,9 @@ impl Log {
         if ours == theirs { Ok(()) } else { Err(CheckpointError::Fork { size, ours, theirs }) }
     }
 
-    /// Size and note of the newest checkpoint.
-    pub(super) fn kept(&self) -> Option<(u64, Vec<u8>)> {
-        let kept = self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.as_ref().map(|kept| (kept.size, kept.note.clone()))
+    /// The newest checkpoint.
+    pub(super) fn kept(&self) -> Option<Kept> {
+        self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn put(
@@ -158,7 +163,7 @@ impl Ledger {
     /// The newest checkpoint that a quorum has cosigned, as a note. It may be ahead of the blocks that are here.
     #[must_use]
     pub fn checkpoint(&self) -> Option<Vec<u8>> {
-        self.0.log.kept().map(|(_, note)| note)
+        self.0.log.kept().map(|kept| kept.note)
     }
 
     /// Size of the newest checkpoint, 0 while there is none. Slow readers see the newest only; it is told again when

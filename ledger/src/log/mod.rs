@@ -94,6 +94,12 @@ impl Log {
         leaves.push((index, Arc::clone(hashes)));
     }
 
+    /// Forgets every derived hash: they are made again from the blocks.
+    fn forget(&self) -> Result<(), ReadError> {
+        self.leaves.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        Ok(self.roots.forget()?)
+    }
+
     /// Hashes `first..first + count` of a level, all in one tile; the ledger must have them.
     fn hashes(&self, store: &Store, level: u32, first: u64, count: u64) -> Result<Vec<Hash>, ReadError> {
         if level > 0 {
@@ -273,11 +279,23 @@ impl Ledger {
     /// # Errors
     /// [`ReadError`].
     pub fn block_proof(&self, index: u64) -> Result<Option<BlockProof>, ReadError> {
-        let Some((size, checkpoint)) = self.0.log.kept() else { return Ok(None) };
-        let (Some(hashes), Some(block)) = (self.inclusion_proof(index, size)?, self.block(index)?) else {
+        let Some(kept) = self.0.log.kept() else { return Ok(None) };
+        let (size, root) = (kept.size, kept.root);
+        if size > self.size() {
             return Ok(None);
-        };
-        Ok(Some(BlockProof { index, block, hashes, checkpoint }))
+        }
+        for again in [false, true] {
+            let Some(hashes) = self.inclusion_proof(index, size)? else { return Ok(None) };
+            let Some(block) = self.block(index)? else { return Ok(None) };
+            // Nobody is given a proof that does not hold, whatever has become of the derived hashes.
+            if proof::verify_inclusion(&leaf_hash(&block), index, size, &hashes, &root).is_ok() {
+                return Ok(Some(BlockProof { index, block, hashes, checkpoint: kept.note }));
+            }
+            if !again {
+                self.0.log.forget()?;
+            }
+        }
+        Err(ReadError::Index(format!("block {index} is not under the checkpoint of {size} blocks")))
     }
 }
 

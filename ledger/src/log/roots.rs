@@ -198,6 +198,25 @@ impl Roots {
         hashes.and_then(|hashes| hashes.get(range)).map(<[Hash]>::to_vec).ok_or_else(|| missing(level, first))
     }
 
+    /// Forgets everything: it is made again from the blocks.
+    pub(super) fn forget(&self) -> Result<(), FileError> {
+        let _appends = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        self.begin_anew()
+    }
+
+    /// For whoever holds the lock on the file.
+    fn begin_anew(&self) -> Result<(), FileError> {
+        tracing::warn!(file = %self.path.display(), "hashes of the log were wrong; they are made again");
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = Known::default();
+        self.reset()
+    }
+
+    /// Blocks that must be read before every hash is known.
+    pub(super) fn behind(&self, store: &Store) -> u64 {
+        let have = self.known.read().unwrap_or_else(PoisonError::into_inner).edge.size();
+        store.size().saturating_sub(have.saturating_mul(TILE_WIDTH))
+    }
+
     /// Brings file and memory up to the ledger's last full tile, and holds them against its right edge.
     fn extend(&self, store: &Store) -> Result<(), ReadError> {
         let _appends = self.file.lock().unwrap_or_else(PoisonError::into_inner);
@@ -207,9 +226,7 @@ impl Roots {
         }
         for again in [false, true] {
             if again {
-                tracing::warn!(file = %self.path.display(), "hashes of the log were wrong; they are made again");
-                *self.known.write().unwrap_or_else(PoisonError::into_inner) = Known::default();
-                self.reset()?;
+                self.begin_anew()?;
             }
             self.append(store, ledger.size() / TILE_WIDTH)?;
             let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);

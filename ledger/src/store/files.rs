@@ -61,7 +61,9 @@ pub(crate) fn read_bounded(path: &Path, limit: usize) -> Result<Option<Vec<u8>>,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(FileError::new("open", path)(error)),
     };
-    let mut bytes = Vec::new();
+    // What the file says of itself spares copies; it may lie, so it is not relied on.
+    let length = file.metadata().map_or(0, |meta| usize::try_from(meta.len()).unwrap_or(limit));
+    let mut bytes = Vec::with_capacity(length.min(limit).saturating_add(1));
     // One byte more, so that a longer file does not pass for its beginning.
     file.take(limit as u64 + 1).read_to_end(&mut bytes).map_err(FileError::new("read", path))?;
     Ok(Some(bytes))

@@ -288,7 +288,7 @@ pub struct VerifyProof {
     /// The proof; - for standard input
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// Genesis document of the network, as dumps have it [default: that of the own ledger]
+    /// Trust the first council, which this genesis document names [default: the councils that the own ledger knows]
     #[arg(long, value_name = "FILE")]
     pub genesis: Option<PathBuf>,
     /// Insist on this network
@@ -300,7 +300,7 @@ pub struct VerifyProof {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = true)]
 pub struct Export {
-    /// Folder for Parquet files: blocks, songs, variants, splits, epochs, balances
+    /// Folder for Parquet files: blocks, songs, variants, splits, council, epochs, balances
     #[arg(long, value_name = "DIR")]
     pub parquet: Option<PathBuf>,
     /// Folder for JSON lines, a block a line; one file when the name ends in .jsonl, .ndjson or .json

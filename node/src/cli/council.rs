@@ -70,7 +70,8 @@ pub(super) async fn run(common: &Common, what: Council, output: &Output) -> anyh
             if output.json { output.value(&json!({"schema": 1, "key": key})) } else { output.line(&key) }
         }
         Council::Status => {
-            let answer = ask(common, &Join::default(), Request::CouncilStatus, Reach::ReadOnly, output).await?;
+            let answer =
+                ask(common, &Join::default(), Request::CouncilStatus, Reach::ReadOnly, output).await?;
             if output.json { output.value(&answer) } else { status(&ops::read(answer)?, output) }
         }
         Council::Propose { add, remove, heights } => {
@@ -86,7 +87,8 @@ async fn motion(common: &Common, request: Request, output: &Output) -> anyhow::R
     let root = super::root(common)?;
     let data = crate::system::datadir::DataDir::existing(&root);
     let Some(client) = super::running(data.as_ref()).await? else {
-        let message = format!("no peer is running on {}: the council is steered by one that votes", root.display());
+        let message =
+            format!("no peer is running on {}: the council is steered by one that votes", root.display());
         return Err(Failure::new(Kind::NoDaemon, message).into());
     };
     let answer = client.call(request, &|_| {}).await?;

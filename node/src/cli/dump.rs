@@ -111,10 +111,9 @@ pub(super) async fn load(
         check_place(&root, id)?;
         let data = DataDir::open(&root)?;
         let _lock = data.lock()?;
-        let members = genesis.member_keys();
         let ledger = ledger(&data.ledger(), &data.fingerprints(), genesis)?;
         let mut progress = |now: Progress| tell(json!({"done": now.done, "total": now.total}));
-        let loaded = dump::load(&mut *source, &ledger, &members, &mut progress);
+        let loaded = dump::load(&mut *source, &ledger, &mut progress);
         let closed = ledger.close();
         let loaded = loaded.map_err(|error| failure(&error))?;
         closed?;

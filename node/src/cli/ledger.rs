@@ -30,7 +30,7 @@ pub(super) async fn run(common: &Common, what: Ledger, output: &Output) -> anyho
         Ledger::Load { dump: place, network } => dump::load(common, &place, network.as_deref(), output).await,
         Ledger::Export(export) => run_export(common, export, output).await,
         Ledger::Proof { what } => run_proof(common, what.join(" "), output).await,
-        Ledger::VerifyProof(what) => proof::run(common, &what, output),
+        Ledger::VerifyProof(what) => proof::run(common, &what, output).await,
     }
 }
 

@@ -1,14 +1,14 @@
-//! `antiphon ledger verify-proof`: offline, from the proof and the network's genesis document alone.
+//! `antiphon ledger verify-proof`: offline, from the proof and what is known of the network's council.
 
 use std::{
     fs::File,
     io::{self, Read},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use antiphon_ledger::log::blockproof::BlockProof;
 use antiphon_proto::{
-    NetworkId, limits,
+    NetworkId, PublicKey, limits,
     note::origin,
     wire::{Genesis, block::Body},
 };
@@ -16,28 +16,55 @@ use anyhow::Context;
 use serde_json::json;
 
 use super::{
-    args::{Common, VerifyProof},
+    args::{Common, Join, VerifyProof},
+    ask,
     output::Output,
     root,
 };
 use crate::{
     export,
     failure::{Failure, Kind},
-    peer::select::name,
+    genesis_file,
+    ledger_ops::Councils,
+    ops::{self, Request},
+    peer::{Reach, select::name},
     system::datadir::DataDir,
 };
 
-pub(super) fn run(common: &Common, what: &VerifyProof, output: &Output) -> anyhow::Result<()> {
-    let genesis = genesis(common, what.genesis.as_deref())?;
-    let network = genesis.network_id();
+/// A network, and the councils one of which must have cosigned.
+struct Trust {
+    network: NetworkId,
+    councils: Vec<Vec<PublicKey>>,
+}
+
+pub(super) async fn run(common: &Common, what: &VerifyProof, output: &Output) -> anyhow::Result<()> {
+    let trust = match &what.genesis {
+        Some(path) => from_genesis(path)?,
+        None => match of_light_peer(common)? {
+            Some(genesis) => from_genesis(&genesis)?,
+            None => from_ledger(common, output).await?,
+        },
+    };
+    let network = trust.network;
     insist(what.network.as_deref(), network)?;
     let text = read(&what.file, limits::LOG_PROOF_BYTES)?;
     let wrong = |message: String| Failure::new(Kind::Verification, message);
     let proof = BlockProof::parse(&text).map_err(|error| wrong(error.to_string()))?;
-    let members = genesis.member_keys();
-    let (block, checkpoint) = proof
-        .verify(&origin(&network), &members)
-        .map_err(|error| wrong(format!("block {} is not proven: {error}", proof.index)))?;
+    let mut refused = None;
+    let proven = trust.councils.iter().find_map(|members| match proof.verify(&origin(&network), members) {
+        Ok((block, checkpoint)) => Some((block, checkpoint, members)),
+        Err(error) => {
+            // What the newest council says of it is what people want to know.
+            refused.get_or_insert(error);
+            None
+        }
+    });
+    let Some((block, checkpoint, members)) = proven else {
+        let why = refused.map_or_else(|| "no council is known".to_owned(), |error| error.to_string());
+        return Err(wrong(format!("block {} is not proven: {why}", proof.index))
+            .at(Some(proof.index))
+            .into());
+    };
     let (cosigners, size) = (checkpoint.cosigners().len(), checkpoint.checkpoint.size);
     if output.json {
         return output.value(&json!({
@@ -68,23 +95,39 @@ pub(super) fn insist(wanted: Option<&str>, found: NetworkId) -> anyhow::Result<(
     Err(Failure::new(Kind::Verification, format!("this is network {found}, not {wanted}")).into())
 }
 
-/// The named document, or that of the own ledger, which need not be opened for it.
-fn genesis(common: &Common, named: Option<&Path>) -> anyhow::Result<Genesis> {
-    let path = match named {
-        Some(path) => path.to_owned(),
-        None => DataDir::existing(&root(common)?)
-            .into_iter()
-            .flat_map(|data| [data.ledger().join("genesis"), data.light().join("genesis")])
-            .find(|path| path.exists())
-            .ok_or_else(|| {
-                let message =
-                    "there is no ledger here that says who may cosign: name the network's genesis document with \
-                     --genesis (the file `genesis` of a dump, or /genesis of a log that is served)";
-                Failure::new(Kind::NotFound, message)
-            })?,
+/// The first council of a genesis document, in its canonical form or as people keep it.
+fn from_genesis(path: &Path) -> anyhow::Result<Trust> {
+    let bytes = read(path, limits::GENESIS_BYTES)?;
+    let genesis = match (Genesis::parse(&bytes), std::str::from_utf8(&bytes)) {
+        (Ok(genesis), _) => genesis,
+        (Err(_), Ok(text)) if !text.contains('\0') => genesis_file::parse(text)
+            .with_context(|| format!("{} is not a genesis document", path.display()))?,
+        (Err(error), _) => {
+            return Err(error).with_context(|| format!("{} is not a genesis document", path.display()));
+        }
     };
-    let bytes = read(&path, limits::GENESIS_BYTES)?;
-    Genesis::parse(&bytes).with_context(|| format!("{} is not a genesis document", path.display()))
+    Ok(Trust { network: genesis.network_id(), councils: vec![genesis.member_keys()] })
+}
+
+/// The genesis document of a data directory that is a light peer's.
+fn of_light_peer(common: &Common) -> anyhow::Result<Option<PathBuf>> {
+    let Some(data) = DataDir::existing(&root(common)?) else { return Ok(None) };
+    let genesis = data.light().join("genesis");
+    Ok((genesis.exists() && !data.ledger().exists()).then_some(genesis))
+}
+
+/// The councils that the own ledger knows of.
+async fn from_ledger(common: &Common, output: &Output) -> anyhow::Result<Trust> {
+    if !DataDir::existing(&root(common)?).is_some_and(|data| data.ledger().join("genesis").exists()) {
+        let message = "there is no ledger here that says who may cosign: name the network's genesis document with \
+                       --genesis (the file `genesis` of a dump, or /genesis of a log that is served)";
+        return Err(Failure::new(Kind::NotFound, message).into());
+    }
+    let answer = ask(common, &Join::default(), Request::LedgerCouncils, Reach::ReadOnly, output).await?;
+    let known: Councils = ops::read(answer)?;
+    let keys = |council: &Vec<String>| council.iter().map(|key| key.parse()).collect::<Result<Vec<_>, _>>();
+    let councils = known.councils.iter().map(keys).collect::<Result<_, _>>()?;
+    Ok(Trust { network: known.network.parse()?, councils })
 }
 
 /// A small file, or standard input for `-`.

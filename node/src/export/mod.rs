@@ -255,7 +255,7 @@ mod tests {
         let outputs = Outputs { parquet: Some(tables.clone()), jsonl: Some(lines.clone()) };
         // An empty ledger has its tables.
         let report = run(&ledger, &outputs, &mut |_, _| true).unwrap();
-        assert_eq!((report.blocks, report.files_written), (0, 7));
+        assert_eq!((report.blocks, report.files_written), (0, 8));
 
         grow(&ledger, RANGE_BLOCKS + 1_000);
         // Stopped in the second range of the tables: the first one is in place.
@@ -271,7 +271,7 @@ mod tests {
             true
         };
         let report = run(&ledger, &outputs, &mut tell).unwrap();
-        assert_eq!((report.files_written, report.files_kept), (6 + 2, 6));
+        assert_eq!((report.files_written, report.files_kept), (7 + 2, 7));
         assert_eq!(last, (RANGE_BLOCKS + 2_000, RANGE_BLOCKS + 2_000));
         assert_eq!(inode(&first), inode_of_first);
         let first_lines = lines.join("000000000000.jsonl");
@@ -280,7 +280,7 @@ mod tests {
 
         grow(&ledger, RANGE_BLOCKS + 1_001);
         let report = run(&ledger, &outputs, &mut |_, _| true).unwrap();
-        assert_eq!((report.files_written, report.files_kept), (6 + 1, 6 + 1));
+        assert_eq!((report.files_written, report.files_kept), (7 + 1, 7 + 1));
         assert_eq!((inode(&first), inode(&first_lines)), (inode_of_first, inode_of_lines));
         let second = indexes(&lines.join("000000065536.jsonl"));
         assert!(second.into_iter().eq(RANGE_BLOCKS..RANGE_BLOCKS + 1_001));

@@ -248,8 +248,8 @@ fn properties(table: &Table, about: Vec<KeyValue>) -> WriterPropertiesPtr {
 mod tests {
     use antiphon_ledger::tree;
     use antiphon_proto::{
-        BlockHash, NetworkId,
-        wire::{Block, Song, Split, Terms, Variant, block::Body},
+        BlockHash, NetworkId, PublicKey,
+        wire::{Block, Council, CouncilAct, CouncilVote, Song, Split, Terms, Variant, block::Body},
     };
     use parquet::{
         file::reader::{FileReader, SerializedFileReader},
@@ -361,6 +361,17 @@ mod tests {
         })
     }
 
+    fn council() -> impl Strategy<Value = Body> {
+        let key = prop::option::of(any::<[u8; 32]>().prop_map(PublicKey));
+        (key.clone(), key, any::<u64>(), 0..9_usize).prop_map(|(add, remove, expires_height, votes)| {
+            let vote = CouncilVote { member: vec![1; 32], signature: vec![2; 64] };
+            Body::Council(Council {
+                act: Some(CouncilAct::change_member(add, remove, expires_height, [3; 16])),
+                votes: vec![vote; votes],
+            })
+        })
+    }
+
     fn block((body, index): (Body, u64)) -> Block {
         Block {
             version: 1,
@@ -380,7 +391,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(24))]
 
         #[test]
-        fn what_is_written_is_read(bodies in prop::collection::vec(prop_oneof![song(), variant()], 0..30)) {
+        fn what_is_written_is_read(bodies in prop::collection::vec(prop_oneof![song(), variant(), council()], 0..30)) {
             round_trip(&ledger(bodies));
         }
     }

@@ -1,6 +1,6 @@
 //! The tables: their columns, and the rows that a block gives them.
 
-use antiphon_proto::wire::{Song, Variant, block::Body};
+use antiphon_proto::wire::{Song, Variant, block::Body, council_act::Change};
 use data_encoding::HEXLOWER;
 
 use super::{Row, json, kind_of};
@@ -59,7 +59,7 @@ const fn optional(name: &'static str, form: Form) -> Column {
 }
 
 /// Every table.
-pub(super) const TABLES: [Table; 6] = [
+pub(super) const TABLES: [Table; 7] = [
     Table {
         name: "blocks",
         columns: &[
@@ -128,6 +128,19 @@ pub(super) const TABLES: [Table; 6] = [
             column("basis_points", Form::Int),
         ],
         rows: splits,
+    },
+    Table {
+        name: "council",
+        columns: &[
+            column("index", Form::Long),
+            column("height", Form::Long),
+            column("time_ms", Form::Long),
+            column("act_id", Form::Text),
+            optional("added", Form::Text),
+            optional("removed", Form::Text),
+            column("votes", Form::Int),
+        ],
+        rows: council,
     },
     Table {
         name: "epochs",
@@ -266,6 +279,22 @@ fn splits(row: &Row<'_>) -> Vec<Vec<Cell>> {
             ]
         })
         .collect()
+}
+
+fn council(row: &Row<'_>) -> Vec<Vec<Cell>> {
+    let Some(Body::Council(council)) = &row.block.body else { return Vec::new() };
+    let Some(act) = &council.act else { return Vec::new() };
+    let key = |key: Option<&Vec<u8>>| key.filter(|key| !key.is_empty()).map_or(Cell::Null, |key| hex(key));
+    let member = act.change.as_ref().map(|Change::Member(member)| member);
+    vec![vec![
+        number(row.block.index),
+        number(row.block.height),
+        number(row.block.time_ms),
+        Cell::Text(act.id().to_string()),
+        key(member.map(|member| &member.add)),
+        key(member.map(|member| &member.remove)),
+        number(council.votes.len() as u64),
+    ]]
 }
 
 /// A ledger of this version has no such blocks: the table is there so that queries work.

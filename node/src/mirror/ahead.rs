@@ -13,6 +13,7 @@ use super::Fetcher;
 
 /// Files of a kind that are fetched ahead, each in a thread of its own: 8 bundles of songs are 7 MB.
 pub(super) const FILES: usize = 8;
+
 /// Where files of seals are, beside the tiles; their names are made in the same way.
 const SEALS: &str = "seals/";
 const ENTRIES: &str = "tile/entries/";

@@ -33,47 +33,40 @@ pub struct Desk {
     orders: OnceLock<Arc<dyn Orders>>,
     /// Size of the ledger; stays at 0 until there is one.
     size: watch::Sender<u64>,
-    /// The newest cosigned checkpoint; stays empty until there is one.
+    /// The newest cosigned checkpoint; empty until there is one.
     checkpoint: watch::Sender<Bytes>,
 }
 
 impl Desk {
     /// Starts to serve. Later calls change nothing.
     pub fn open(self: &Arc<Self>, ledger: Ledger, library: Arc<Library>, orders: Arc<dyn Orders>) {
-        self.size.send_replace(ledger.size());
-        let mut grows = ledger.watch();
-        let size = self.size.clone();
-        self.tell_checkpoints(&ledger);
+        self.keep_up(&ledger);
         let _ = self.ledger.set(ledger);
         let _ = self.library.set(library);
         let _ = self.orders.set(orders);
+    }
+
+    /// Passes on what is new in the ledger, for as long as there is one.
+    fn keep_up(self: &Arc<Self>, ledger: &Ledger) {
+        self.size.send_replace(ledger.size());
+        let (mut grows, mut cosigned) = (ledger.watch(), ledger.watch_checkpoint());
+        self.checkpoint.send_replace(ledger.checkpoint().unwrap_or_default().into());
+        let size = self.size.clone();
         tokio::spawn(async move {
-            // Ends with the ledger.
             while grows.changed().await.is_ok() {
                 size.send_replace(*grows.borrow_and_update());
             }
         });
-    }
-
-    fn tell_checkpoints(self: &Arc<Self>, ledger: &Ledger) {
-        let newest = |ledger: &Ledger| Bytes::from(ledger.checkpoint().unwrap_or_default());
-        let mut newer = ledger.watch_checkpoint();
-        self.checkpoint.send_replace(newest(ledger));
-        // Whoever held the ledger itself here would keep it open for ever.
+        // Weak: serving alone does not keep the ledger open.
         let desk = Arc::downgrade(self);
         tokio::spawn(async move {
-            while newer.changed().await.is_ok() {
+            while cosigned.changed().await.is_ok() {
                 let Some(desk) = desk.upgrade() else { return };
-                if let Some(ledger) = desk.ledger.get() {
-                    desk.checkpoint.send_replace(newest(ledger));
-                }
+                let note = desk.ledger.get().and_then(Ledger::checkpoint).unwrap_or_default();
+                desk.checkpoint.send_replace(note.into());
             }
         });
     }
-}
-
-fn unreadable(error: ReadError) -> SourceError {
-    SourceError::Internal(error.to_string())
 }
 
 fn error(code: StreamErrorCode, detail: &str) -> RegisterReply {
@@ -105,21 +98,19 @@ impl LedgerSource for Desk {
     }
 
     fn bundle(&self, index: u64, width: u32) -> Result<Option<Bundle>, SourceError> {
-        let (Some(ledger), Ok(narrow)) = (self.ledger.get(), u16::try_from(width)) else { return Ok(None) };
-        let Some(entries) = ledger.bundle(index, narrow).map_err(unreadable)? else { return Ok(None) };
-        let end = index.saturating_mul(u64::from(limits::TILE_WIDTH)).saturating_add(width.into());
-        let seals = ledger.bundle_seals(index).map_err(unreadable)?;
-        let seals = seals.into_iter().filter(|(at, _)| *at <= end);
-        Ok(Some(Bundle { entries, seals: seals.map(|(end, seal)| BatchSeal { end, seal }).collect() }))
+        let (Some(ledger), Ok(short)) = (self.ledger.get(), u16::try_from(width)) else { return Ok(None) };
+        let Some(entries) = ledger.bundle(index, short).map_err(unreadable)? else { return Ok(None) };
+        let end = index.saturating_mul(limits::TILE_WIDTH.into()).saturating_add(width.into());
+        let seals = ledger.bundle_seals(index).map_err(unreadable)?.into_iter();
+        let seals = seals.take_while(|(after, _)| *after <= end).map(|(end, seal)| BatchSeal { end, seal });
+        Ok(Some(Bundle { entries, seals: seals.collect() }))
     }
 
     fn tile(&self, level: u32, index: u64, width: u32) -> Result<Option<Vec<u8>>, SourceError> {
-        let (Some(ledger), Ok(level), Ok(width)) =
-            (self.ledger.get(), u8::try_from(level), u16::try_from(width))
-        else {
-            return Ok(None);
-        };
-        ledger.tile(level, index, width).map_err(unreadable)
+        match (self.ledger.get(), u8::try_from(level), u16::try_from(width)) {
+            (Some(ledger), Ok(level), Ok(width)) => ledger.tile(level, index, width).map_err(unreadable),
+            _ => Ok(None),
+        }
     }
 
     fn proof(&self, query: &ProofQuery) -> Result<Option<Vec<u8>>, SourceError> {
@@ -133,8 +124,13 @@ impl LedgerSource for Desk {
         };
         let Some(index) = index else { return Ok(None) };
         let proof = ledger.block_proof(index).map_err(unreadable)?;
-        Ok(proof.map(|proof| proof.encode()).filter(|text| text.len() <= limits::PROOF_BYTES))
+        Ok(proof.map(|proof| proof.encode()))
     }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
+fn unreadable(error: ReadError) -> SourceError {
+    SourceError::Internal(error.to_string())
 }
 
 impl Registrar for Desk {
@@ -196,4 +192,82 @@ impl AudioSource for Desk {
 fn internal(content: &ContentHash, error: &dyn std::fmt::Display) -> AudioRefusal {
     tracing::warn!(%content, %error, "cannot serve");
     AudioRefusal::Internal
+}
+
+#[cfg(test)]
+mod tests {
+    use antiphon_ledger::{Options, bench, tree};
+    use antiphon_proto::{
+        SecretKey,
+        note::{self, Checkpoint, CosignedCheckpoint},
+        wire::{Block, Genesis, Song, block},
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_log_is_served_as_the_ledger_has_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let member = SecretKey::from_seed(&[7; 32]);
+        let genesis = Genesis::new("", 1, [0; 16], &[member.public()]);
+        let ledger = Ledger::open(directory.path(), Options::without_rule(Some(genesis))).unwrap();
+        let content = |index: u64| ContentHash::of(&index.to_le_bytes());
+        let song = |index: u64| Song {
+            registrant: vec![1; 32],
+            title: "title".to_owned(),
+            fingerprint: vec![2; 9],
+            content_hash: content(index).0.to_vec(),
+            bytes: 1_000,
+            duration_ms: 60_000,
+            created_ms: 1,
+            signature: vec![3; 64],
+            ..Song::default()
+        };
+        let block = |index: u64| {
+            let body = Some(block::Body::Song(song(index)));
+            Block { version: 1, index, prev: vec![4; 32], height: 1, time_ms: 5, body }.to_bytes()
+        };
+        for first in [0, 100, 200] {
+            let blocks: Vec<_> = (first..first + 100).map(block).collect();
+            let raw = |index| bench::RawSong { content: content(index), song_id: song(index).id() };
+            let songs: Vec<_> = (first..first + 100).map(raw).collect();
+            bench::append_raw(&ledger, &blocks, &songs, format!("seal {first}").as_bytes()).unwrap();
+        }
+        let desk = Arc::new(Desk::default());
+        assert_eq!(desk.bundle(0, 1), Ok(None));
+        desk.keep_up(&ledger);
+        let _ = desk.ledger.set(ledger.clone());
+
+        let ends = |index, width| {
+            let bundle = desk.bundle(index, width).unwrap()?;
+            assert_eq!(bundle.check(index * 256, width), Ok(width));
+            Some(bundle.seals.iter().map(|seal| seal.end).collect::<Vec<_>>())
+        };
+        assert_eq!(ends(0, 256), Some(vec![100, 200]));
+        assert_eq!(ends(0, 150), Some(vec![100]));
+        assert_eq!(ends(0, 200), Some(vec![100, 200]));
+        assert_eq!(ends(1, 44), Some(vec![300]));
+        assert_eq!(ends(1, 43), Some(vec![]));
+        assert_eq!((ends(1, 45), ends(u64::MAX, 1)), (None, None));
+        let tile = desk.tile(0, 1, 44).unwrap().unwrap();
+        assert_eq!((tile.len(), &tile[..32]), (44 * 32, &tree::leaf_hash(&block(256))[..]));
+        assert_eq!(desk.tile(300, 0, 1), Ok(None));
+
+        assert_eq!((desk.checkpoint(), desk.proof(&ProofQuery::Index(5))), (Ok(None), Ok(None)));
+        let root = ledger.root_at(300).unwrap().unwrap();
+        let checkpoint = Checkpoint { origin: note::origin(&ledger.network()), size: 300, root };
+        let mut cosigned = CosignedCheckpoint::new(checkpoint.clone());
+        cosigned.log_signatures = vec![(member.public(), checkpoint.log_signature(&member))];
+        cosigned.cosignatures = vec![checkpoint.cosign(&member, 1_700_000_000)];
+        let mut newest = desk.watch_checkpoint();
+        ledger.put_checkpoint(cosigned.encode().as_bytes(), &[member.public()]).unwrap();
+        newest.changed().await.unwrap();
+        assert_eq!(newest.borrow().to_vec(), ledger.checkpoint().unwrap());
+        let proof = ledger.block_proof(5).unwrap().unwrap().encode();
+        let of = |query| desk.proof(&query).unwrap();
+        assert_eq!(of(ProofQuery::Index(5)), Some(proof.clone()));
+        assert_eq!(of(ProofQuery::Song(song(5).id())), Some(proof.clone()));
+        assert_eq!(of(ProofQuery::Content(content(5))), Some(proof));
+        assert_eq!((of(ProofQuery::Index(300)), of(ProofQuery::Content(content(300)))), (None, None));
+    }
 }

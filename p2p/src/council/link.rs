@@ -42,6 +42,8 @@ const HEARTBEAT: Duration = Duration::from_millis(500);
 /// Before a broken stream is opened again, at first and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// How long a stream that goes on elsewhere is waited for to be closed in order: its connection may be a dead one.
+const CLOSE: Duration = Duration::from_secs(1);
 /// Tag and longest length of the message inside a frame.
 const FRAME_HEADER: usize = frame::PREFIX_BYTES + 1 + 10;
 
@@ -162,7 +164,7 @@ impl Writer {
             frame::encode(&CouncilFrame { body: Some(council_frame::Body::Heartbeat(Heartbeat {})) });
         loop {
             if stream.is_superseded() {
-                let _ = time::timeout(self.timeouts.write, stream.close()).await;
+                let _ = time::timeout(CLOSE, stream.close()).await;
                 return Err(End::Superseded);
             }
             let mut byte = [0];

@@ -80,6 +80,8 @@ struct Link {
     refused: Option<Dialing>,
     /// For whom it speaks, once it has said so.
     member: Option<PublicKey>,
+    /// Time of the last binding that the peer has shown on a stream.
+    shown_ms: u64,
     /// Time of the binding that welcomed us.
     welcomed_ms: u64,
     outbox: Arc<Outbox>,
@@ -97,12 +99,27 @@ impl Link {
             generation: 0,
             refused: None,
             member: None,
+            shown_ms: 0,
             welcomed_ms: 0,
             outbox: Arc::new(Outbox::new()),
             vote_up: false,
             body_started: false,
             readers: HashMap::new(),
             session: None,
+        }
+    }
+
+    /// Notes the binding on a stream. Another one than before is that of a process that started anew, whatever its clock
+    /// says: what there is of the one before is over.
+    fn shown(&mut self, member: PublicKey, binding: &Binding) {
+        self.member = Some(member);
+        self.refused = None;
+        if binding.time_ms != self.shown_ms {
+            self.shown_ms = binding.time_ms;
+            self.readers.clear();
+            if self.session.take().is_some() {
+                self.outbox.clear();
+            }
         }
     }
 
@@ -264,12 +281,11 @@ impl Council {
         }
         let id = self.number();
         let link = self.links.entry(peer).or_insert_with(Link::new);
-        link.member = Some(*member);
-        link.refused = None;
-        // A later binding: the node has started anew, and what we hold of it may be dead.
+        link.shown(*member, binding);
+        // Our streams may lead to the process before.
         let restart = link.writers.is_cancelled()
             || link.generation == 0
-            || (link.welcomed_ms > 0 && binding.time_ms > link.welcomed_ms);
+            || (link.welcomed_ms > 0 && binding.time_ms != link.welcomed_ms);
         let own = council_welcome::Body::Binding(self.config.binding.clone());
         let reader = Reader {
             id,
@@ -323,8 +339,7 @@ impl Council {
         }
         let everybody = self.roster_frames(&self.roster.everybody());
         let Some(link) = self.link(&peer, generation) else { return };
-        link.member = Some(member);
-        link.refused = None;
+        link.shown(member, binding);
         link.welcomed_ms = binding.time_ms;
         let start_body = class == Class::Vote && !link.body_started;
         if class == Class::Vote {

@@ -257,7 +257,21 @@ mod tests {
         assert_eq!(signers.len(), 1);
     }
 
-    /// The published example of the signed-note format's verifier keys has this shape.
+    /// The example that the signed-note specification gives: a verifier key and a note that it verifies.
+    #[test]
+    fn the_example_of_the_specification() {
+        let text = "example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k";
+        let note = "This is an example message.\n\n\u{2014} example.com/foo Uw2QOkn8srV1yJGh2VYRlL1Tnagv1YEq6TfXppzi2\
+                    ONncAlTgK7Ztg1ERYNZXsYjOBH3mFXmRKuwHjG1Yu72IneyaQM=\n";
+        let material = BASE64.decode(b"AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k").unwrap();
+        let key = PublicKey::try_from(&material[1..]).unwrap();
+        assert_eq!(verifier_key("example.com/foo", &key), text);
+        let (text, signatures) = split(note.as_bytes(), limits::CHECKPOINT_BYTES).unwrap();
+        let (name, blob) = signature_line(signatures.trim_end()).unwrap();
+        assert_eq!((name, &blob[..4]), ("example.com/foo", &key_hash(name, &key)[..]));
+        assert!(key.verifies(text.as_bytes(), &blob[4..]));
+    }
+
     #[test]
     fn verifier_key_shape() {
         let (checkpoint, secret) = sample();

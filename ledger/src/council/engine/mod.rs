@@ -22,8 +22,8 @@ use antiphon_proto::{
     wire::{self, WalEntry, council_message::Body as Message, wal_entry},
 };
 use arc_malachitebft_core_consensus::{
-    ConsensusMsg, Effect, Error, Input, LivenessMsg, LocallyProposedValue, Params, ProposedValue,
-    Resumable as _, Resume, SignedConsensusMsg, State, process,
+    ConsensusMsg, Effect, Error, Input, LivenessMsg, LocallyProposedValue, Params, ProposedValue, Resumable,
+    Resume, SignedConsensusMsg, State, process,
 };
 pub(crate) use codec::Malformed;
 use context::{At, Digest, Member, Set, Voted, Words};
@@ -323,7 +323,7 @@ fn from_wal(entry: &WalEntry, height: u64) -> Option<Input<Words>> {
 impl Host {
     fn carry_out(&mut self, effect: Effect<Words>) -> Resume<Words> {
         match effect {
-            Effect::CancelAllTimeouts(r) => r.resume_with(self.act(Act::CancelAll)),
+            Effect::CancelAllTimeouts(r) => self.acted(Act::CancelAll, r),
             Effect::CancelTimeout(timeout, r) => {
                 if let Some(timer) = timer(timeout) {
                     self.act(Act::Cancel(timer));
@@ -338,7 +338,7 @@ impl Host {
             }
             Effect::StartRound(_, round, proposer, _, r) => {
                 let round = round.as_u32().unwrap_or(0);
-                r.resume_with(self.act(Act::Round { round, proposer: proposer.0 }))
+                self.acted(Act::Round { round, proposer: proposer.0 }, r)
             }
             Effect::PublishConsensusMsg(message, r) => {
                 let message = match message {
@@ -347,7 +347,7 @@ impl Host {
                         Message::Proposal(codec::proposal_to_wire(&proposal))
                     }
                 };
-                r.resume_with(self.act(Act::Say(message)))
+                self.acted(Act::Say(message), r)
             }
             Effect::PublishLivenessMsg(message, r) => {
                 let message = match message {
@@ -355,21 +355,21 @@ impl Host {
                     LivenessMsg::PolkaCertificate(polka) => Message::Polka(codec::polka_to_wire(&polka)),
                     LivenessMsg::SkipRoundCertificate(round) => Message::Round(codec::round_to_wire(&round)),
                 };
-                r.resume_with(self.act(Act::Say(message)))
+                self.acted(Act::Say(message), r)
             }
             Effect::RepublishVote(vote, r) => {
-                r.resume_with(self.act(Act::Say(Message::Vote(codec::vote_to_wire(&vote)))))
+                self.acted(Act::Say(Message::Vote(codec::vote_to_wire(&vote))), r)
             }
             Effect::RepublishRoundCertificate(round, r) => {
-                r.resume_with(self.act(Act::Say(Message::Round(codec::round_to_wire(&round)))))
+                self.acted(Act::Say(Message::Round(codec::round_to_wire(&round))), r)
             }
             Effect::GetValue(_, round, _, r) => {
-                r.resume_with(self.act(Act::Build { round: round.as_u32().unwrap_or(0) }))
+                self.acted(Act::Build { round: round.as_u32().unwrap_or(0) }, r)
             }
-            Effect::RestreamProposal(_, _, _, _, value, r) => r.resume_with(self.act(Act::Restream(value))),
+            Effect::RestreamProposal(_, _, _, _, value, r) => self.acted(Act::Restream(value), r),
             Effect::Decide(certificate, _, r) => {
                 let certificate = self.certificate(&certificate);
-                r.resume_with(self.act(Act::Decide(certificate)))
+                self.acted(Act::Decide(certificate), r)
             }
             // The next height is started by who runs this one.
             Effect::Finalize(_, _, evidence, r) => {
@@ -388,6 +388,11 @@ impl Host {
 
     fn act(&mut self, act: Act) {
         self.acts.push_back(act);
+    }
+
+    fn acted(&mut self, act: Act, resume: impl Resumable<Words, Value = ()>) -> Resume<Words> {
+        self.act(act);
+        resume.resume_with(())
     }
 
     fn record(&mut self, height: At, input: &Input<Words>) {
@@ -430,14 +435,12 @@ impl Host {
             }
             Effect::VerifyCommitCertificate(certificate, _, _, r) => {
                 let verified = self.certificate(&certificate).verify(&self.network, &self.members);
-                r.resume_with(verified.map_err(|_| CertificateError::VerificationError(None)))
+                r.resume_with(valid(verified.is_ok()))
             }
-            Effect::VerifyPolkaCertificate(polka, _, _, r) => r.resume_with(self.verify_polka(&polka)),
-            Effect::VerifyRoundCertificate(round, _, _, r) => r.resume_with(self.verify_round(&round)),
+            Effect::VerifyPolkaCertificate(polka, _, _, r) => r.resume_with(valid(self.verify_polka(&polka))),
+            Effect::VerifyRoundCertificate(round, _, _, r) => r.resume_with(valid(self.verify_round(&round))),
             // Extensions are disabled and values are not synchronised through the algorithm: neither is ever asked.
-            Effect::VerifyExtendedCommitCertificate(.., r) => {
-                r.resume_with(Err(CertificateError::VerificationError(None)))
-            }
+            Effect::VerifyExtendedCommitCertificate(.., r) => r.resume_with(valid(false)),
             Effect::ExtendVote(.., r) => r.resume_with(None),
             Effect::VerifyVoteExtension(.., r) => {
                 r.resume_with(Err(arc_malachitebft_core_consensus::VoteExtensionError::InvalidVoteExtension))
@@ -461,58 +464,28 @@ impl Host {
         proposal_message(&self.network, proposal.height.0, round, pol, &proposal.value.0)
     }
 
-    /// Checks that votes are by distinct members, enough of them, and signed.
-    fn verify_votes(
-        &self,
-        votes: &[(Voted, [u8; 64])],
-        needed: usize,
-    ) -> Result<(), CertificateError<Words>> {
+    /// Whether votes are by distinct members, enough of them, and signed.
+    fn verify_votes(&self, votes: &[(Voted, [u8; 64])], needed: usize) -> bool {
         let mut seen = HashSet::new();
-        for (vote, signature) in votes {
-            if self.members.binary_search(&vote.by.0).is_err() {
-                return Err(CertificateError::UnknownValidator(vote.by));
-            }
-            if !seen.insert(vote.by.0) {
-                return Err(CertificateError::DuplicateVote(vote.by));
-            }
-            if !vote.by.0.verifies(&self.vote_message(vote), signature) {
-                return Err(CertificateError::VerificationError(None));
-            }
-        }
-        if votes.len() < needed {
-            return Err(CertificateError::NotEnoughVotingPower {
-                signed: votes.len() as u64,
-                total: self.members.len() as u64,
-                expected: needed as u64,
-            });
-        }
-        Ok(())
+        let good = |(vote, signature): &(Voted, [u8; 64])| {
+            self.members.binary_search(&vote.by.0).is_ok()
+                && seen.insert(vote.by.0)
+                && vote.by.0.verifies(&self.vote_message(vote), signature)
+        };
+        votes.len() >= needed && votes.iter().all(good)
     }
 
-    fn verify_polka(&self, polka: &PolkaCertificate<Words>) -> Result<(), CertificateError<Words>> {
-        let votes: Vec<_> = polka
-            .polka_signatures
-            .iter()
-            .map(|one| {
-                let vote = Voted {
-                    kind: VoteType::Prevote,
-                    height: polka.height,
-                    round: polka.round,
-                    value: NilOrVal::Val(polka.value_id),
-                    by: one.address,
-                };
-                (vote, one.signature)
-            })
-            .collect();
+    fn verify_polka(&self, polka: &PolkaCertificate<Words>) -> bool {
+        let votes: Vec<_> = polka.votes(&Words).map(|vote| (vote.message, vote.signature)).collect();
         self.verify_votes(&votes, quorum(self.members.len()))
     }
 
-    fn verify_round(&self, certificate: &RoundCertificate<Words>) -> Result<(), CertificateError<Words>> {
+    fn verify_round(&self, certificate: &RoundCertificate<Words>) -> bool {
         let votes: Vec<_> = certificate.votes(&Words).map(|vote| (vote.message, vote.signature)).collect();
         let needed = match certificate.cert_type {
             RoundCertificateType::Precommit => {
-                if let Some((vote, _)) = votes.iter().find(|(vote, _)| vote.kind != VoteType::Precommit) {
-                    return Err(CertificateError::InvalidVoteType(vote.by));
+                if votes.iter().any(|(vote, _)| vote.kind != VoteType::Precommit) {
+                    return false;
                 }
                 quorum(self.members.len())
             }
@@ -521,6 +494,12 @@ impl Host {
         };
         self.verify_votes(&votes, needed)
     }
+}
+
+/// A verdict in the algorithm's words. It only writes the reason to a log; ours would say no more.
+#[allow(clippy::result_large_err, reason = "the algorithm's own type")]
+fn valid(good: bool) -> Result<(), CertificateError<Words>> {
+    if good { Ok(()) } else { Err(CertificateError::VerificationError(None)) }
 }
 
 /// Whether a vote is its member's, of a network.

@@ -329,7 +329,7 @@ impl<C: Chain, J: Journal> Member<C, J> {
             if self.commit_decided(now)? {
                 continue;
             }
-            self.safety_step(now)?;
+            self.safety_step()?;
             if !self.begin_height(now)? && !self.build(now)? {
                 break;
             }

@@ -15,7 +15,7 @@ use antiphon_proto::{
     wire::{self, WalEntry, wal_entry},
 };
 
-use super::{Chain, Halt, Journal, Member, Now, peers::rank, report::Voting};
+use super::{Chain, Halt, Journal, Member, peers::rank, report::Voting};
 use crate::{council::chain::End, roster::Roster};
 
 /// Heights beyond what a quorum knows at which a member without its log may have signed.
@@ -63,10 +63,11 @@ impl Safety {
         let mut silent_until = 0;
         for entry in entries {
             match &entry.body {
-                Some(wal_entry::Body::Vote(vote)) if vote.member == me.0 => {
-                    if newest.as_ref().is_none_or(|known| rank(known) < rank(vote)) {
-                        newest = Some(vote.clone());
-                    }
+                Some(wal_entry::Body::Vote(vote))
+                    if vote.member == me.0
+                        && newest.as_ref().is_none_or(|known| rank(known) < rank(vote)) =>
+                {
+                    newest = Some(vote.clone());
                 }
                 Some(wal_entry::Body::SilentUntil(until)) => silent_until = *until,
                 _ => {}
@@ -160,7 +161,7 @@ fn signed_height(me: &PublicKey, end: &End, last: Option<&Certificate>) -> u64 {
 
 impl<C: Chain, J: Journal> Member<C, J> {
     /// Finds out whether this member may sign by now.
-    pub(super) fn safety_step(&mut self, now: Now) -> Result<(), Halt> {
+    pub(super) fn safety_step(&mut self) -> Result<(), Halt> {
         let end = self.chain.end();
         match self.safety.state {
             State::Asking { rejoin } => {
@@ -186,7 +187,7 @@ impl<C: Chain, J: Journal> Member<C, J> {
                     tracing::warn!(until, "this member joins again: it is silent up to this height");
                 }
                 self.safety.state = State::Silent;
-                self.safety_step(now)
+                self.safety_step()
             }
             State::Silent if end.position.height >= self.safety.silent_until => {
                 tracing::info!(height = end.position.height, "this member votes");

@@ -220,8 +220,8 @@ impl World {
 
     /// Splits the network: machines of one part hear only each other.
     fn split(&mut self, parts: &[u8]) {
-        for node in 0..self.nodes.len() {
-            self.nodes[node].part = parts[node];
+        for (node, part) in self.nodes.iter_mut().zip(parts) {
+            node.part = *part;
         }
         let now_parts: Vec<u8> = self.nodes.iter().map(|node| node.part).collect();
         for a in 0..self.nodes.len() {

@@ -249,8 +249,8 @@ pub(crate) async fn ask_proof(reading: Reading<'_>, query: &ProofQuery) -> Resul
         ProofQuery::Content(hash) => Query::ContentHash(hash.0.to_vec()),
     };
     let request = ProofRequest { network: reading.network.0.to_vec(), query: Some(query) };
-    match reading.ask(Request::Proof(request), "proof", limits::PROOF_BYTES + AROUND).await? {
-        Reply::Proof(proof) => bounded(proof, limits::PROOF_BYTES),
+    match reading.ask(Request::Proof(request), "proof", limits::LOG_PROOF_BYTES + AROUND).await? {
+        Reply::Proof(proof) => bounded(proof, limits::LOG_PROOF_BYTES),
         _ => Err(another()),
     }
 }
