@@ -7,7 +7,7 @@ use std::{
 
 use antiphon_fingerprint::{Analyzer, AnalyzerConfig, FfmpegChoice};
 use anyhow::{Context, bail};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Prefix of settings in the environment.
 const ENVIRONMENT: &str = "ANTIPHON__";
@@ -20,6 +20,8 @@ pub struct Config {
     pub library: Library,
     /// Who is reached, and how.
     pub network: Network,
+    /// How much of the ledger is kept.
+    pub ledger: Ledger,
     /// Pages and metrics.
     pub http: Http,
     /// A seat in the council.
@@ -92,6 +94,26 @@ impl Default for Council {
     fn default() -> Self {
         Self { key: None, height_ms: 1_000, rejoin: false }
     }
+}
+
+/// How much of the ledger is kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ledger {
+    /// `full`: every block, checked by every rule. `light`: none but the proofs of songs that this peer got; it trusts the
+    /// council that the network began with, and asks other peers.
+    pub mode: Mode,
+}
+
+/// Kinds of peers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Keeps every block.
+    #[default]
+    Full,
+    /// Keeps proofs.
+    Light,
 }
 
 /// Pages and metrics.
@@ -176,6 +198,7 @@ mod tests {
                 ("ANTIPHON__NETWORK__PEER_VPS", "[\"/ip4/192.0.2.1/tcp/1\"]"),
                 ("ANTIPHON__NETWORK__ID", "abc"),
                 ("ANTIPHON__HTTP__SERVE_LOG", "[::1]:90"),
+                ("ANTIPHON__LEDGER__MODE", "light"),
                 ("HOME", "/nowhere"),
             ],
         )
@@ -183,7 +206,7 @@ mod tests {
         assert_eq!(config.library.folders, [PathBuf::from("/music")]);
         assert_eq!((config.library.workers, config.library.watch), (1, true));
         assert_eq!(config.network.peer_vps, ["/ip4/192.0.2.1/tcp/1"]);
-        assert_eq!(config.network.id.as_deref(), Some("abc"));
+        assert_eq!((config.network.id.as_deref(), config.ledger.mode), (Some("abc"), Mode::Light));
         assert_eq!(
             (config.http.addr, config.http.serve_log),
             ("127.0.0.1:80".parse().ok(), "[::1]:90".parse().ok())

@@ -11,6 +11,7 @@ pub mod genesis_file;
 pub mod http;
 pub mod ledger_ops;
 pub mod library;
+pub mod light;
 pub mod mirror;
 pub mod ops;
 pub mod peer;

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::{
+    config::Mode,
     council_ops,
     export::{self, Outputs},
     failure::{Failure, Kind},
@@ -18,6 +19,7 @@ use crate::{
     library::{folders::outermost, scan::Targets},
     peer::{
         Peer,
+        catchup::Progress,
         get::GetRequest,
         select::{self, SongLine},
     },
@@ -96,10 +98,13 @@ pub enum Request {
 }
 
 /// `antiphon status --json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// Version of this form.
     pub schema: u32,
+    /// How much of the ledger is kept.
+    #[serde(default)]
+    pub mode: Mode,
     /// Whether a peer is running.
     pub running: bool,
     /// Version of the program.
@@ -134,6 +139,12 @@ pub struct Status {
     /// This peer's seat in the council, in words.
     #[serde(default)]
     pub council: Option<String>,
+    /// A catch-up that runs.
+    #[serde(default)]
+    pub catching_up: Option<Progress>,
+    /// What people must look into: the network has forked.
+    #[serde(default)]
+    pub alarm: Option<String>,
     /// Connected peers.
     pub peers: Vec<PeerStatus>,
 }
@@ -319,8 +330,10 @@ async fn status(peer: &Peer, running: Option<&Running>) -> anyhow::Result<Status
     }
     let counts = peer.library.counts()?;
     let scan = peer.library.progress().borrow().clone();
+    let following = peer.following.borrow().clone();
     Ok(Status {
         schema: 1,
+        mode: Mode::Full,
         running: running.is_some(),
         version: env!("CARGO_PKG_VERSION").into(),
         pid: std::process::id(),
@@ -344,6 +357,8 @@ async fn status(peer: &Peer, running: Option<&Running>) -> anyhow::Result<Status
         },
         upstream: peer.upstream.borrow().map(|upstream| upstream.to_string()),
         council: council_ops::sentence(peer),
+        catching_up: following.catching_up,
+        alarm: following.alarm,
         peers,
     })
 }

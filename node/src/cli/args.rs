@@ -90,6 +90,9 @@ pub struct Join {
     /// Insist on this network
     #[arg(long, value_name = "ID")]
     pub network: Option<String>,
+    /// Keep no ledger: have each song proven by the peers that have it (`get` only, for now)
+    #[arg(long)]
+    pub light: bool,
 }
 
 /// `antiphon up`.

@@ -22,9 +22,10 @@ use self::{
     output::Output,
 };
 use crate::{
-    config::Config,
+    config::{Config, Mode},
     control::client::Client,
     failure::{Failure, Kind},
+    light,
     ops::{self, Request},
     peer::{Peer, Reach, get::GetRequest},
     system::{datadir::DataDir, pathhex},
@@ -160,6 +161,9 @@ fn config(common: &Common, join: &Join) -> anyhow::Result<Config> {
     if !join.peer_vps.is_empty() {
         config.network.peer_vps.clone_from(&join.peer_vps);
     }
+    if join.light {
+        config.ledger.mode = Mode::Light;
+    }
     if join.network.is_some() {
         config.network.id.clone_from(&join.network);
     }
@@ -188,6 +192,14 @@ async fn ask(
             );
         }
         return client.call(request, &*tell).await;
+    }
+    if light::is_meant(&config, data.as_ref()) {
+        let cancel = CancellationToken::new();
+        end_on_second_signal(cancel.clone(), Arc::new(output.clone()));
+        return tokio::select! {
+            answer = light::execute(root, &config, request, cancel.clone(), output.notes(), &*tell) => answer,
+            () = cancel.cancelled() => Err(interrupted()),
+        };
     }
     let new = data.is_none_or(|data| !data.ledger().exists());
     if let Request::Get(_) = request

@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{self, Read},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use antiphon_ledger::log::blockproof::BlockProof;
@@ -40,7 +40,10 @@ struct Trust {
 pub(super) async fn run(common: &Common, what: &VerifyProof, output: &Output) -> anyhow::Result<()> {
     let trust = match &what.genesis {
         Some(path) => from_genesis(path)?,
-        None => from_ledger(common, output).await?,
+        None => match of_light_peer(common)? {
+            Some(genesis) => from_genesis(&genesis)?,
+            None => from_ledger(common, output).await?,
+        },
     };
     let network = trust.network;
     insist(what.network.as_deref(), network)?;
@@ -104,6 +107,13 @@ fn from_genesis(path: &Path) -> anyhow::Result<Trust> {
         }
     };
     Ok(Trust { network: genesis.network_id(), councils: vec![genesis.member_keys()] })
+}
+
+/// The genesis document of a data directory that is a light peer's.
+fn of_light_peer(common: &Common) -> anyhow::Result<Option<PathBuf>> {
+    let Some(data) = DataDir::existing(&root(common)?) else { return Ok(None) };
+    let genesis = data.light().join("genesis");
+    Ok((genesis.exists() && !data.ledger().exists()).then_some(genesis))
 }
 
 /// The councils that the own ledger knows of.

@@ -10,10 +10,11 @@ use super::{
     output::Output,
 };
 use crate::{
+    config::Mode,
     failure::{Failure, Kind},
     library::scan::{NOT_AUDIO_NAME, Report},
     ops::{self, MatchReport, Status},
-    peer::{get::GetReport, select::name},
+    peer::{catchup::Progress, get::GetReport, select::name},
 };
 
 /// Files that are named one by one before the rest is counted.
@@ -134,7 +135,15 @@ pub(super) fn status(status: Value, output: &Output) -> anyhow::Result<()> {
         "ledger",
         &format!("{} blocks{}", status.ledger_size, if status.sequencer { ", ordered here" } else { "" }),
     );
+    if status.mode == Mode::Light {
+        line("light", "no ledger is kept here, only the proofs of songs that were got");
+    }
     line("council", status.council.as_deref().unwrap_or_default());
+    if let Some(progress) = &status.catching_up {
+        let Progress { done, target, peers, .. } = progress;
+        line("catches up", &format!("{done} of {target} blocks, from {peers} peers"));
+    }
+    line("ALARM", status.alarm.as_deref().unwrap_or_default());
     line("follows", status.upstream.as_deref().unwrap_or_default());
     let library = &status.library;
     line(

@@ -14,9 +14,11 @@ use super::{
     root, show,
 };
 use crate::{
+    config::Mode,
     control::server::Socket,
     http,
     library::{folders::outermost, scan::Targets, watch},
+    light,
     ops::Running,
     peer::{Peer, Reach},
     serve_log,
@@ -46,6 +48,9 @@ async fn serve(
     end_on_second_signal(cancel.clone(), Arc::new(output.clone()));
     let root = root(common)?;
     let mut settings = config(common, &up.join)?;
+    if settings.ledger.mode == Mode::Light {
+        return light::refuse("up");
+    }
     if !up.listen.is_empty() {
         settings.network.listen.clone_from(&up.listen);
     }

@@ -4,7 +4,6 @@ use std::{
     fs::File,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
-    time::Duration,
 };
 
 use antiphon_ledger::{
@@ -19,9 +18,7 @@ use antiphon_proto::{
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use libp2p::Multiaddr;
 use rustix::fs::{FlockOperation, flock};
-use tokio_util::sync::CancellationToken;
 
 use super::orders::{Local, Orders, Verdict};
 use crate::{
@@ -32,8 +29,6 @@ use crate::{
 
 /// Folder of the member's write-ahead log, in the data directory.
 const FOLDER: &str = "council";
-/// A seat that has nobody to talk to asks the addresses that it was given this often.
-const CONNECT_EVERY: Duration = Duration::from_secs(3);
 
 /// A seat: the member, and what keeps its key to this process.
 pub struct Seat {
@@ -152,21 +147,6 @@ pub fn take(
         });
     }
     Ok(Some(Seat { council, key, _key_file: key_file }))
-}
-
-/// Connects to the addresses that a member was given, until it is connected to each; and again when it is not.
-pub async fn keep_connected(network: Network, addresses: Vec<Multiaddr>, cancel: CancellationToken) {
-    loop {
-        for address in &addresses {
-            if let Err(error) = network.connect(address.clone()).await {
-                tracing::debug!(%address, %error, "not reached");
-            }
-        }
-        tokio::select! {
-            () = cancel.cancelled() => return,
-            () = tokio::time::sleep(CONNECT_EVERY) => {}
-        }
-    }
 }
 
 /// Registrations of a peer with a seat: ordered here while it is a member, handed on otherwise.

@@ -1,8 +1,14 @@
 //! Staying up to date: joining a network through a known peer, then following its ledger.
+//!
+//! A member of the council follows nobody: members tell each other. It only keeps the connections that it was told to
+//! keep, and follows again when it is a member no more.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use antiphon_ledger::{AppendError, Ledger, SealedBatch};
+use antiphon_ledger::{
+    AppendError, Ledger, SealedBatch,
+    council::{Council, Voting},
+};
 use antiphon_p2p::{Followed, Network, Offence};
 use antiphon_proto::{
     NetworkId,
@@ -11,9 +17,12 @@ use antiphon_proto::{
 use anyhow::{Context, bail};
 use libp2p::{Multiaddr, PeerId};
 use tokio::{sync::watch, time::timeout};
-
 use tokio_util::sync::CancellationToken;
 
+use super::{
+    catchup::Progress,
+    checkpoints::{self, Judged},
+};
 use crate::failure::{Failure, Kind};
 
 /// A stream that brings nothing for this long is looked into.
@@ -24,6 +33,10 @@ const BEHIND: u32 = 3;
 const OTHERS: usize = 8;
 /// First and longest pause between attempts.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// So often it is looked whether this peer is a member of the council.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// First and longest pause between attempts to reach an address that a member keeps up.
+const DIAL_PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
 /// A peer that was followed for this long was worth it: the next pause is short again.
 const WORTH_IT: Duration = Duration::from_secs(10);
 
@@ -59,16 +72,56 @@ pub async fn introduce(
     Ok((peer, genesis))
 }
 
+/// How this peer keeps up, for people.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FollowStatus {
+    /// A catch-up that runs.
+    pub catching_up: Option<Progress>,
+    /// The last thing that people must look into.
+    pub alarm: Option<String>,
+}
+
+/// Who writes to the ledger.
+#[derive(Clone)]
+pub enum Appender {
+    /// Whoever has a batch.
+    Ledger(Ledger),
+    /// The one thread of a member of the council.
+    Council(Arc<Council>),
+}
+
+impl Appender {
+    /// Appends a batch; one that was appended meanwhile by other ways is no error. The outer error is this machine's,
+    /// the inner one the batch's.
+    async fn append(&self, batch: SealedBatch) -> anyhow::Result<Result<(), AppendError>> {
+        let appended = match self {
+            Self::Ledger(ledger) => {
+                let ledger = ledger.clone();
+                tokio::task::spawn_blocking(move || ledger.append(&batch).map(drop)).await?
+            }
+            Self::Council(council) => council.append(batch).await,
+        };
+        Ok(match appended {
+            Err(AppendError::NotNext { size, first }) if first < size => Ok(()),
+            other => other,
+        })
+    }
+}
+
 /// Follows one of `addresses` after the other until cancelled.
 pub struct Follower {
     /// The network.
     pub network: Network,
     /// What grows.
     pub ledger: Ledger,
+    /// The seat in the council, if this peer has the key of one.
+    pub council: Option<Arc<Council>>,
     /// Whom registrations are handed to: whoever is followed.
     pub upstream: watch::Sender<Option<PeerId>>,
     /// Addresses that answered, for the next start.
     pub answered: watch::Sender<Option<Multiaddr>>,
+    /// How it goes.
+    pub status: watch::Sender<FollowStatus>,
     /// Ends it.
     pub cancel: CancellationToken,
 }
@@ -76,46 +129,138 @@ pub struct Follower {
 impl Follower {
     /// Runs until cancelled.
     pub async fn run(self, mut addresses: VecDeque<Multiaddr>) {
-        let mut pause = PAUSES.0;
-        while let Some(address) = addresses.front().cloned() {
-            let started = tokio::time::Instant::now();
-            let ended = tokio::select! {
-                () = self.cancel.cancelled() => return,
-                ended = self.follow(&address) => ended,
-            };
-            self.upstream.send_replace(None);
-            match ended {
-                Ok(()) => tracing::info!(%address, "the peer ended the stream"),
-                Err(error) => {
-                    tracing::warn!(%address, error = format!("{error:#}"), "following a peer failed")
+        let cancel = self.cancel.clone();
+        let work = async {
+            let mut pause = PAUSES.0;
+            loop {
+                if self.is_member() {
+                    self.keep_connected(addresses.make_contiguous()).await;
+                    pause = PAUSES.0;
+                } else {
+                    pause = self.follow_next(&mut addresses, pause).await;
+                    tokio::time::sleep(pause).await;
                 }
             }
-            addresses.rotate_left(1);
-            pause = if started.elapsed() > WORTH_IT { PAUSES.0 } else { (pause * 2).min(PAUSES.1) };
-            tokio::select! {
-                () = self.cancel.cancelled() => return,
-                () = tokio::time::sleep(pause) => {}
+        };
+        tokio::select! {
+            () = cancel.cancelled() => {}
+            () = work => {}
+        }
+    }
+
+    fn is_member(&self) -> bool {
+        self.council.as_ref().is_some_and(|council| council.report().voting != Voting::NotAMember)
+    }
+
+    /// Waits until this peer is a member, or is one no more.
+    async fn until_member(&self, member: bool) {
+        while self.is_member() != member {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Follows the first address for as long as it can be followed; gives the pause before the next one.
+    async fn follow_next(&self, addresses: &mut VecDeque<Multiaddr>, pause: Duration) -> Duration {
+        let Some(address) = addresses.front().cloned() else {
+            self.follow_anybody().await;
+            return LOOK_EVERY;
+        };
+        let started = tokio::time::Instant::now();
+        let others: Vec<Multiaddr> = addresses.iter().skip(1).cloned().collect();
+        let ended = tokio::select! {
+            () = self.until_member(true) => None,
+            ended = self.follow(&address, &others) => Some(ended),
+        };
+        self.upstream.send_replace(None);
+        self.status.send_modify(|status| status.catching_up = None);
+        match ended {
+            None => return PAUSES.0,
+            Some(Ok(())) => tracing::info!(%address, "the peer ended the stream"),
+            Some(Err(error)) => {
+                tracing::warn!(%address, error = format!("{error:#}"), "following a peer failed");
+            }
+        }
+        addresses.rotate_left(1);
+        if started.elapsed() > WORTH_IT { PAUSES.0 } else { (pause * 2).min(PAUSES.1) }
+    }
+
+    /// Without an address, whoever has connected is followed, one after the other.
+    async fn follow_anybody(&self) {
+        for known in self.network.peers().await {
+            let Ok(info) = self.network.ledger_info(known.peer).await else { continue };
+            if Genesis::parse(&info.genesis).map(|genesis| genesis.network_id()) != Ok(self.ledger.network())
+            {
+                continue;
+            }
+            let ended = tokio::select! {
+                () = self.until_member(true) => return,
+                ended = self.follow_peer(known.peer, &[]) => ended,
+            };
+            self.upstream.send_replace(None);
+            self.status.send_modify(|status| status.catching_up = None);
+            if let Err(error) = ended {
+                tracing::debug!(peer = %known.peer, error = format!("{error:#}"), "following a peer failed");
             }
         }
     }
 
-    async fn follow(&self, address: &Multiaddr) -> anyhow::Result<()> {
+    /// Keeps connections to all addresses for as long as this peer is a member. Each has a pause of its own, which grows
+    /// while nobody answers there.
+    async fn keep_connected(&self, addresses: &[Multiaddr]) {
+        tracing::info!("this peer is in the council: it follows nobody");
+        let keep = async {
+            futures::future::join_all(addresses.iter().map(|address| self.keep(address))).await;
+            // Without an address there is nothing to keep.
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = self.until_member(false) => {}
+            () = keep => {}
+        }
+    }
+
+    async fn keep(&self, address: &Multiaddr) {
+        let mut known: Option<PeerId> = None;
+        let mut pause = DIAL_PAUSES.0;
+        loop {
+            let connected = self.network.peers().await;
+            if !known.is_some_and(|known| connected.iter().any(|other| other.peer == known)) {
+                match self.network.connect(address.clone()).await {
+                    Ok(peer) => {
+                        self.answered.send_replace(Some(address.clone()));
+                        (known, pause) = (Some(peer), DIAL_PAUSES.0);
+                    }
+                    Err(error) => {
+                        tracing::debug!(%address, %error, "not connected");
+                        pause = (pause * 2).min(DIAL_PAUSES.1);
+                    }
+                }
+            }
+            // Never all at once.
+            tokio::time::sleep(pause.mul_f64(rand::random_range(0.75..1.25))).await;
+        }
+    }
+
+    async fn follow(&self, address: &Multiaddr, others: &[Multiaddr]) -> anyhow::Result<()> {
         let id = self.ledger.network();
         let (peer, _) = introduce(&self.network, address, Some(id)).await?;
         self.answered.send_replace(Some(address.clone()));
+        self.follow_peer(peer, others).await
+    }
+
+    async fn follow_peer(&self, peer: PeerId, others: &[Multiaddr]) -> anyhow::Result<()> {
+        let id = self.ledger.network();
+        self.upstream.send_replace(Some(peer));
+        self.catch_up(others).await?;
         let from = self.ledger.size();
         let mut stream = self.network.follow(peer, id, from).await?;
         tracing::info!(%peer, from, "following");
-        self.upstream.send_replace(Some(peer));
         let mut behind = 0;
+        // The newest checkpoint that is over blocks that have not come yet.
+        let mut ahead: Option<(u64, Vec<u8>)> = None;
         loop {
-            let batch = match timeout(ASK_EVERY, stream.next()).await {
-                Ok(followed) => match followed? {
-                    Some(Followed::Batch(batch)) => batch,
-                    // Each batch comes with a proof of its own.
-                    Some(Followed::Checkpoint(_)) => continue,
-                    None => return Ok(()),
-                },
+            let followed = match timeout(ASK_EVERY, stream.next()).await {
+                Ok(followed) => followed?,
                 Err(_) => {
                     behind = if self.is_behind(peer).await? { behind + 1 } else { 0 };
                     if behind >= BEHIND {
@@ -124,14 +269,65 @@ impl Follower {
                     continue;
                 }
             };
-            behind = 0;
-            if let Err(error) = self.append(batch).await? {
-                if error.is_invalid_batch() {
-                    self.network.penalize(peer, Offence::BadBatch).await;
+            match followed {
+                None => return Ok(()),
+                Some(Followed::Batch(batch)) => {
+                    behind = 0;
+                    self.take_batch(peer, batch).await?;
+                    if let Some((_, note)) = ahead.take_if(|(size, _)| *size <= self.ledger.size()) {
+                        ahead = self.take_checkpoint(peer, note).await?;
+                    }
                 }
-                return Err(error).context("a batch of the peer cannot be appended");
+                Some(Followed::Checkpoint(note)) => {
+                    if let Some(newer) = self.take_checkpoint(peer, note).await? {
+                        ahead = Some(newer);
+                    }
+                }
             }
         }
+    }
+
+    async fn take_batch(&self, peer: PeerId, batch: Batch) -> anyhow::Result<()> {
+        let batch = SealedBatch { first: batch.first, blocks: batch.blocks, seal: batch.seal };
+        if let Err(error) = self.append(batch).await? {
+            if error.is_invalid_batch() {
+                self.network.penalize(peer, Offence::BadBatch).await;
+            }
+            return Err(error).context("a batch of the peer cannot be appended");
+        }
+        Ok(())
+    }
+
+    /// Keeps a checkpoint, or gives it back when it is over blocks that are not here yet.
+    async fn take_checkpoint(&self, peer: PeerId, note: Vec<u8>) -> anyhow::Result<Option<(u64, Vec<u8>)>> {
+        let ledger = self.ledger.clone();
+        let judging = tokio::task::spawn_blocking(move || (checkpoints::judge(&ledger, &note), note));
+        let (judged, note) = judging.await?;
+        match judged {
+            Ok(Judged::Good | Judged::Old) => Ok(None),
+            Ok(Judged::Ahead(size)) => Ok(Some((size, note))),
+            Ok(Judged::Bad(offence, why)) => {
+                tracing::warn!(%peer, why, "the peer sends a false checkpoint");
+                self.network.penalize(peer, offence).await;
+                bail!("it sends a false checkpoint: {why}");
+            }
+            Ok(Judged::Fork(why)) => {
+                self.forked(peer, &why).await;
+                bail!(why);
+            }
+            // The ledger is as good as before: the next one is tried.
+            Err(error) => {
+                tracing::error!(%error, "the newest checkpoint was not kept");
+                Ok(None)
+            }
+        }
+    }
+
+    /// A quorum has cosigned two histories: no computer can settle that.
+    pub(super) async fn forked(&self, peer: PeerId, why: &str) {
+        tracing::error!(%peer, why, "THE NETWORK HAS FORKED, or somebody deceives this peer");
+        self.status.send_modify(|status| status.alarm = Some(why.to_owned()));
+        self.network.penalize(peer, Offence::ForkedCheckpoint).await;
     }
 
     /// Whether a connected peer, this one or another, says that it has more. One that does not answer at all is an
@@ -147,10 +343,11 @@ impl Follower {
     }
 
     /// The outer error is ours, the inner one the batch's.
-    async fn append(&self, batch: Batch) -> anyhow::Result<Result<(), AppendError>> {
-        let ledger = self.ledger.clone();
-        let batch = SealedBatch { first: batch.first, blocks: batch.blocks, seal: batch.seal };
-        let appended = tokio::task::spawn_blocking(move || ledger.append(&batch)).await?;
-        Ok(appended.map(|_| ()))
+    pub(super) async fn append(&self, batch: SealedBatch) -> anyhow::Result<Result<(), AppendError>> {
+        let appender = match &self.council {
+            Some(council) => Appender::Council(council.clone()),
+            None => Appender::Ledger(self.ledger.clone()),
+        };
+        appender.append(batch).await
     }
 }

@@ -3,12 +3,13 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use antiphon_p2p::{AudioRefusal, Fetch, FetchError, FetchProgress, Fetched, Network, partial::PartialError};
 use antiphon_proto::{
-    Container,
+    Container, ContentHash,
     wire::{AudioMode, Song, block::Body},
 };
 use anyhow::Context;
@@ -72,6 +73,39 @@ pub struct GetReport {
     pub seconds: f64,
 }
 
+impl GetReport {
+    /// What is known before anything was got.
+    pub(crate) fn of(song: &Song) -> Self {
+        Self {
+            schema: 1,
+            song: song.id().to_string(),
+            title: song.title.clone(),
+            artist: song.artist.clone(),
+            ..Self::default()
+        }
+    }
+
+    /// What is known when it is here.
+    pub(crate) fn finish(
+        mut self,
+        got: Got,
+        choices: &[Choice],
+        started: Instant,
+        progress: &watch::Sender<GetProgress>,
+    ) -> Self {
+        if let Some(choice) = choices.get(got.choice) {
+            self.content = choice.wanted.content.to_string();
+            self.bytes = choice.wanted.bytes;
+        }
+        self.resumed_bytes = got.resumed_bytes;
+        self.peer = got.peer.map(|peer| peer.to_string()).unwrap_or_default();
+        self.path = got.path.to_string_lossy().into_owned();
+        progress.send_replace(GetProgress { verified_bytes: self.bytes, total: self.bytes });
+        self.seconds = (started.elapsed().as_secs_f64() * 1_000.0).round() / 1_000.0;
+        self
+    }
+}
+
 /// How far it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GetProgress {
@@ -82,9 +116,26 @@ pub struct GetProgress {
 }
 
 /// One encoding that would do.
-struct Choice {
+pub(crate) struct Choice {
     wanted: Wanted,
     index: u64,
+}
+
+impl Choice {
+    /// The file of a block.
+    pub(crate) fn new(content: ContentHash, container: u32, bytes: u64, index: u64) -> Self {
+        Self { wanted: Wanted { content, container: container_of(container), bytes }, index }
+    }
+
+    /// Whether it is in this container.
+    pub(crate) fn is_in(&self, container: &str) -> bool {
+        self.extension().eq_ignore_ascii_case(container)
+    }
+
+    /// What files of its container are called.
+    pub(crate) fn extension(&self) -> &'static str {
+        self.wanted.container.extension()
+    }
 }
 
 impl Peer {
@@ -104,58 +155,33 @@ impl Peer {
         let folder = pathhex::decode(&request.folder)?;
         fs::create_dir_all(&folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
-        let mut report = GetReport {
-            schema: 1,
-            song: selected.song.id().to_string(),
-            title: selected.song.title.clone(),
-            artist: selected.song.artist.clone(),
-            ..GetReport::default()
-        };
+        let report = GetReport::of(&selected.song);
         let got = match self.copy_own(&folder, &selected.song, &choices).await? {
             Some(got) => got,
-            None => self.fetch_any(&folder, &selected.song, &choices, progress).await?,
+            None => {
+                let fetching = Fetching { network: self.network.as_ref(), library: Some(&self.library) };
+                fetching.fetch_any(&folder, &selected.song, &choices, progress).await?
+            }
         };
-        let choice = &choices[got.choice];
-        report.content = choice.wanted.content.to_string();
-        report.bytes = choice.wanted.bytes;
-        report.resumed_bytes = got.resumed_bytes;
-        report.peer = got.peer.map(|peer| peer.to_string()).unwrap_or_default();
-        report.path = got.path.to_string_lossy().into_owned();
-        progress
-            .send_replace(GetProgress { verified_bytes: choice.wanted.bytes, total: choice.wanted.bytes });
-        report.seconds = (started.elapsed().as_secs_f64() * 1_000.0).round() / 1_000.0;
-        Ok(report)
+        Ok(report.finish(got, &choices, started, progress))
     }
 
     /// Encodings that would do, the song's first one first.
     fn choices(&self, selected: &Selected, container: Option<&str>) -> anyhow::Result<Vec<Choice>> {
         let song = &selected.song;
-        let first = Choice {
-            wanted: Wanted {
-                content: song.content()?,
-                container: container_of(song.container),
-                bytes: song.bytes,
-            },
-            index: selected.index,
-        };
-        let mut choices = vec![first];
+        let mut choices = vec![Choice::new(song.content()?, song.container, song.bytes, selected.index)];
         for index in self.ledger.variants_of(&song.id())?.into_iter().take(VARIANTS) {
             let body = self.ledger.parsed(index)?.and_then(|block| block.body);
             let Some(Body::Variant(variant)) = body else { continue };
-            let wanted = Wanted {
-                content: variant.content()?,
-                container: container_of(variant.container),
-                bytes: variant.bytes,
-            };
-            choices.push(Choice { wanted, index });
+            choices.push(Choice::new(variant.content()?, variant.container, variant.bytes, index));
         }
-        let known: Vec<&str> = choices.iter().map(|choice| choice.wanted.container.extension()).collect();
+        let known: Vec<&str> = choices.iter().map(Choice::extension).collect();
         let message = format!("{:?} is there as {}, not as asked for", song.title, known.join(", "));
         if let Some(content) = selected.content {
             choices.retain(|choice| choice.wanted.content == content);
         }
         if let Some(wanted) = container {
-            choices.retain(|choice| choice.wanted.container.extension().eq_ignore_ascii_case(wanted));
+            choices.retain(|choice| choice.is_in(wanted));
         }
         if choices.is_empty() { Err(Failure::new(Kind::NotFound, message).into()) } else { Ok(choices) }
     }
@@ -174,15 +200,26 @@ impl Peer {
         }
         Ok(None)
     }
+}
 
-    async fn fetch_any(
+/// Getting from other peers.
+pub(crate) struct Fetching<'p> {
+    /// Where they are.
+    pub(crate) network: Option<&'p Network>,
+    /// What is got is served on from here.
+    pub(crate) library: Option<&'p Arc<Library>>,
+}
+
+impl Fetching<'_> {
+    /// Gets the first of these encodings that somebody has, into a folder.
+    pub(crate) async fn fetch_any(
         &self,
         folder: &Path,
         song: &Song,
         choices: &[Choice],
         progress: &watch::Sender<GetProgress>,
     ) -> anyhow::Result<Got> {
-        let Some(network) = &self.network else {
+        let Some(network) = self.network else {
             return Err(Failure::new(
                 Kind::NoDaemon,
                 "no peer is running here and none is known; start one with `antiphon up`, or name one with --peer-vps",
@@ -287,9 +324,10 @@ impl Peer {
         };
         let resumed = wanted.bytes.saturating_sub(fetched.fetched_bytes);
         let (library, folder, song, index) =
-            (self.library.clone(), folder.to_owned(), song.clone(), choice.index);
-        let kept =
-            tokio::task::spawn_blocking(move || keep(&library, fetched, &folder, &song, &wanted, index));
+            (self.library.cloned(), folder.to_owned(), song.clone(), choice.index);
+        let kept = tokio::task::spawn_blocking(move || {
+            keep(library.as_deref(), fetched, &folder, &song, &wanted, index)
+        });
         let path = kept.await.map_err(|error| Trouble::Ours(error.into()))?.map_err(Trouble::Ours)?;
         Ok((path, resumed))
     }
@@ -297,7 +335,7 @@ impl Peer {
 
 /// Gives a complete download its name and serves it from now on.
 fn keep(
-    library: &Library,
+    library: Option<&Library>,
     mut fetched: Fetched,
     folder: &Path,
     song: &Song,
@@ -311,7 +349,7 @@ fn keep(
                 break path;
             }
             Destination::New(path) => {
-                let outboard = library.outboard_place(&wanted.content, &path);
+                let outboard = library.and_then(|library| library.outboard_place(&wanted.content, &path));
                 match fetched.finish(&path, outboard.as_deref()) {
                     Ok(()) => break path,
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -322,14 +360,14 @@ fn keep(
             }
         }
     };
-    if let Err(error) = library.adopt(&path, &wanted.content, index) {
+    if let Some(Err(error)) = library.map(|library| library.adopt(&path, &wanted.content, index)) {
         tracing::warn!(%error, "the download is complete, but is not served on");
     }
     Ok(path)
 }
 
 /// A finished download.
-struct Got {
+pub(crate) struct Got {
     choice: usize,
     path: PathBuf,
     peer: Option<PeerId>,

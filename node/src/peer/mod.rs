@@ -1,6 +1,9 @@
 //! A peer at work: data directory, ledger, library and network, tied together.
 
+pub mod catchup;
+pub mod checkpoints;
 pub mod council;
+pub mod cutter;
 pub mod follow;
 pub mod get;
 mod open;
@@ -9,6 +12,7 @@ mod place;
 pub mod select;
 pub mod services;
 pub mod state;
+pub mod tiles;
 
 use std::{
     path::PathBuf,
@@ -25,7 +29,8 @@ use prometheus_client::registry::Registry;
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use self::{council::Seat, open::Opening};
+use self::council::Seat;
+pub(crate) use self::open::{Dialled, Opening};
 use crate::{
     config::Config,
     failure::{Failure, Kind},
@@ -58,6 +63,8 @@ pub struct Peer {
     pub network: Option<Network>,
     /// Whom this peer follows at the moment.
     pub upstream: watch::Receiver<Option<PeerId>>,
+    /// How this peer keeps up.
+    pub following: watch::Sender<follow::FollowStatus>,
     /// Numbers for `/metrics`.
     pub registry: Registry,
     /// Decoders.

@@ -52,7 +52,7 @@ const RETRY_EVERY: Duration = Duration::from_secs(30);
 type Ordering = (Option<Seat>, Arc<dyn Orders>);
 
 /// What [`Peer::open`] works with until the peer is whole.
-pub(super) struct Opening<'c> {
+pub(crate) struct Opening<'c> {
     data: DataDir,
     config: &'c Config,
     reach: Reach,
@@ -101,8 +101,27 @@ fn addresses(config: &Config, state: &NetworkState) -> anyhow::Result<VecDeque<M
     Ok(addresses)
 }
 
+/// What a peer that keeps no ledger needs of the network.
+pub(crate) struct Dialled {
+    /// The network, dialling out only.
+    pub(crate) network: Network,
+    /// Where others may be reached.
+    pub(crate) addresses: VecDeque<Multiaddr>,
+    /// The network that is insisted on.
+    pub(crate) insist: Option<NetworkId>,
+    /// What is remembered of the network.
+    pub(crate) state: NetworkState,
+}
+
 impl<'c> Opening<'c> {
-    pub(super) fn new(
+    /// Starts the network and nothing else.
+    pub(crate) async fn network_only(mut self) -> anyhow::Result<Dialled> {
+        let node_key = keyfile::load_or_create(&self.data.key("node"))?;
+        let network = self.network(&node_key.seed()).await?;
+        Ok(Dialled { network, addresses: self.addresses, insist: self.insist, state: self.state })
+    }
+
+    pub(crate) fn new(
         data: DataDir,
         config: &'c Config,
         reach: Reach,
@@ -179,6 +198,7 @@ impl<'c> Opening<'c> {
             analyzer,
             wallet: public,
             cancel: self.cancel,
+            following: watch::Sender::default(),
             tasks: Mutex::new(JoinSet::new()),
             seat,
             config_names_a_key: self.config.council.key.is_some(),
@@ -440,18 +460,14 @@ fn follow(
     let follower = Follower {
         network,
         ledger: peer.ledger.clone(),
+        council: peer.seat.as_ref().map(|seat| seat.council.clone()),
         upstream,
         answered: answered_in,
+        status: peer.following.clone(),
         cancel: peer.cancel.clone(),
     };
-    // Who orders the ledger has nobody to follow; the addresses are dialled all the same, so that others are reached.
+    peer.spawn(follower.run(addresses));
     let sequencer = peer.orders_here();
-    if sequencer {
-        let addresses = addresses.into_iter().collect();
-        peer.spawn(council::keep_connected(follower.network, addresses, peer.cancel.clone()));
-    } else {
-        peer.spawn(follower.run(addresses));
-    }
     let (library, mut connected) = (peer.library.clone(), peer.upstream.clone());
     peer.spawn(async move {
         loop {

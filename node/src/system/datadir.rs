@@ -100,6 +100,12 @@ impl DataDir {
         self.root.join("ledger")
     }
 
+    /// What a light peer keeps in place of a ledger.
+    #[must_use]
+    pub fn light(&self) -> PathBuf {
+        self.root.join("light")
+    }
+
     /// The near-duplicate index: derived, may be deleted.
     #[must_use]
     pub fn fingerprints(&self) -> PathBuf {

@@ -45,7 +45,7 @@ pub enum CatchUpError {
 }
 
 enum Answer {
-    Good { bundle: Bundle, bytes: u64 },
+    Good { bundle: Bundle, bytes: u64, peer: PeerId },
     Failed(Failure),
 }
 
@@ -60,7 +60,9 @@ pub struct CatchUp {
     network: Network,
     goal: Goal,
     check: Check,
-    plan: Plan<PeerId, Bundle>,
+    plan: Plan<PeerId, (PeerId, Bundle)>,
+    /// Who sent what was given out last.
+    sender: Option<PeerId>,
     /// Bounded by the plan.
     requests: JoinSet<Answered>,
     handles: HashMap<u64, AbortHandle>,
@@ -69,7 +71,7 @@ pub struct CatchUp {
 impl CatchUp {
     pub(crate) fn new(network: Network, goal: Goal, check: Check) -> Self {
         let plan = Plan::new(goal.start, goal.target, goal.limits.clone());
-        Self { network, goal, check, plan, requests: JoinSet::new(), handles: HashMap::new() }
+        Self { network, goal, check, plan, sender: None, requests: JoinSet::new(), handles: HashMap::new() }
     }
 
     /// Adds a connected peer to ask.
@@ -81,6 +83,12 @@ impl CatchUp {
     #[must_use]
     pub fn position(&self) -> u64 {
         self.goal.start.max(self.plan.position().saturating_mul(u64::from(TILE_WIDTH)))
+    }
+
+    /// Who sent the bundle that [`Self::next`] gave last: what no check of a single bundle can tell may be wrong still.
+    #[must_use]
+    pub fn sender(&self) -> Option<PeerId> {
+        self.sender
     }
 
     /// The next bundle and its index; none when the goal is reached. Can be dropped at any time and called again,
@@ -98,8 +106,12 @@ impl CatchUp {
             self.plan.expire(now);
             let next = self.plan.take();
             self.ask(now);
-            if next.is_some() || self.plan.is_done() {
-                return Ok(next);
+            if let Some((index, (sender, bundle))) = next {
+                self.sender = Some(sender);
+                return Ok(Some((index, bundle)));
+            }
+            if self.plan.is_done() {
+                return Ok(None);
             }
             if self.plan.is_stuck() {
                 return Err(CatchUpError::NoPeers { position: self.position() });
@@ -135,8 +147,8 @@ impl CatchUp {
         let Some(Answered { id, at, answer }) = answered else { return };
         self.handles.remove(&id);
         match answer {
-            Answer::Good { bundle, bytes } => {
-                self.plan.done(id, bundle, bytes, at);
+            Answer::Good { bundle, bytes, peer } => {
+                self.plan.done(id, (peer, bundle), bytes, at);
             }
             Answer::Failed(failure) => self.plan.failed(id, failure, at),
         }
@@ -168,7 +180,7 @@ async fn verify(network: &Network, peer: PeerId, index: u64, bundle: Bundle, che
     let bytes = (bundle.entries.len() + seals) as u64;
     let checked = tokio::task::spawn_blocking(move || check(index, &bundle).then_some(bundle)).await;
     match checked {
-        Ok(Some(bundle)) => Answer::Good { bundle, bytes },
+        Ok(Some(bundle)) => Answer::Good { bundle, bytes, peer },
         Ok(None) => {
             tracing::warn!(%peer, index, "a peer sends a bundle that is not the log's");
             network.penalize(peer, Offence::BadBundle).await;
