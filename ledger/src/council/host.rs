@@ -49,6 +49,57 @@ const WAL: &str = "wal";
 /// File of the open motions.
 const MOTIONS: &str = "motions";
 
+/// Parts of a message: a batch's blocks are the most that one has. An empty part takes two bytes on the wire and some
+/// hundred in memory.
+const MESSAGE_PARTS: usize = limits::BATCH_BLOCKS + 16;
+
+/// Counts the fields inside the one field of a message, without reading them; none for what is no protobuf.
+fn parts(message: &[u8]) -> Option<usize> {
+    let mut outer = message;
+    let mut most = 0;
+    while !outer.is_empty() {
+        let mut inner = field(&mut outer)?;
+        let mut count = 0usize;
+        while !inner.is_empty() {
+            field(&mut inner)?;
+            count = count.saturating_add(1);
+        }
+        most = most.max(count);
+    }
+    Some(most)
+}
+
+/// Takes the next field off; its bytes when it is of a length, nothing otherwise.
+fn field<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let key = varint(bytes)?;
+    let length = match key & 7 {
+        0 => {
+            varint(bytes)?;
+            return Some(&[]);
+        }
+        1 => 8,
+        2 => usize::try_from(varint(bytes)?).ok()?,
+        5 => 4,
+        _ => return None,
+    };
+    let (inside, rest) = bytes.split_at_checked(length)?;
+    *bytes = rest;
+    Some(if key & 7 == 2 { inside } else { &[] })
+}
+
+fn varint(bytes: &mut &[u8]) -> Option<u64> {
+    let mut value = 0u64;
+    for shift in (0..64).step_by(7) {
+        let (byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some(value);
+        }
+    }
+    None
+}
+
 /// Carries messages to other members. They may be lost, late or repeated, but come from whom they say.
 pub trait Transport: Send + Sync + 'static {
     /// Sends to one member, or to every other one. `bulk` messages may be long and must not hold up others. Never
@@ -93,13 +144,29 @@ pub enum StartError {
 }
 
 enum Command {
-    Heard { from: PublicKey, message: Box<CouncilMessage>, bytes: usize },
-    Connected(PublicKey),
-    Disconnected(PublicKey),
-    Submit { registration: Box<Registration>, answer: oneshot::Sender<Answer> },
-    Append { batch: Box<SealedBatch>, done: oneshot::Sender<Result<(), AppendError>> },
-    Propose { act: Box<CouncilAct>, done: oneshot::Sender<Result<ActId, MotionError>> },
-    Vote { act: ActId, done: oneshot::Sender<Result<(), MotionError>> },
+    Heard {
+        from: PublicKey,
+        message: Box<CouncilMessage>,
+        bytes: usize,
+    },
+    /// Somebody came or went.
+    Look,
+    Submit {
+        registration: Box<Registration>,
+        answer: oneshot::Sender<Answer>,
+    },
+    Append {
+        batch: Box<SealedBatch>,
+        done: oneshot::Sender<Result<(), AppendError>>,
+    },
+    Propose {
+        act: Box<CouncilAct>,
+        done: oneshot::Sender<Result<ActId, MotionError>>,
+    },
+    Vote {
+        act: ActId,
+        done: oneshot::Sender<Result<(), MotionError>>,
+    },
     Stop,
 }
 
@@ -108,6 +175,8 @@ pub struct Council {
     ledger: Ledger,
     commands: SyncSender<Command>,
     queued: Arc<AtomicUsize>,
+    /// Who came and went since the thread looked last: at most one change for each member.
+    presence: Arc<Mutex<Vec<(PublicKey, bool)>>>,
     report: watch::Receiver<Report>,
     members: watch::Receiver<Vec<PublicKey>>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -133,6 +202,7 @@ impl Council {
         let (journal, entries) = FileJournal::open(&wal, &network, &me)?;
         let (commands, queue) = sync_channel(COMMANDS);
         let queued = Arc::new(AtomicUsize::new(0));
+        let presence = Arc::new(Mutex::new(Vec::new()));
         let times = Times { start: Instant::now(), clock };
         let setup = Setup {
             key: Arc::new(key),
@@ -159,6 +229,7 @@ impl Council {
             tickets: HashMap::new(),
             next_ticket: 0,
             queued: queued.clone(),
+            presence: Arc::clone(&presence),
             checkpoint: None,
             checkpointed: None,
         };
@@ -166,7 +237,7 @@ impl Council {
             .name("ledger-council".to_owned())
             .spawn(move || host.run(&queue))
             .map_err(StartError::Thread)?;
-        Ok(Self { ledger, commands, queued, report, members, thread: Mutex::new(Some(thread)) })
+        Ok(Self { ledger, commands, queued, presence, report, members, thread: Mutex::new(Some(thread)) })
     }
 
     /// Hands a message of another member in, whose key was checked. What is malformed or too much is dropped.
@@ -174,6 +245,10 @@ impl Council {
         let bytes = message.len();
         if self.queued.load(Ordering::Relaxed).saturating_add(bytes) > QUEUED_BYTES {
             tracing::debug!(%from, "the council's queue is full: a message is dropped");
+            return;
+        }
+        if parts(message).is_none_or(|parts| parts > MESSAGE_PARTS) {
+            tracing::warn!(member = %from, bytes, "a message of too many parts, or none at all");
             return;
         }
         match canonical::decode_lenient::<CouncilMessage>("council message", MESSAGE_BYTES, message) {
@@ -190,12 +265,21 @@ impl Council {
 
     /// A member can be reached now.
     pub fn connected(&self, key: PublicKey) {
-        let _ = self.commands.try_send(Command::Connected(key));
+        self.is_there(key, true);
     }
 
     /// A member cannot be reached any more.
     pub fn disconnected(&self, key: PublicKey) {
-        let _ = self.commands.try_send(Command::Disconnected(key));
+        self.is_there(key, false);
+    }
+
+    /// Never lost, however full the queue is: the thread looks here whenever it does something.
+    fn is_there(&self, key: PublicKey, there: bool) {
+        let mut changes = self.presence.lock().unwrap_or_else(PoisonError::into_inner);
+        changes.retain(|(other, _)| *other != key);
+        changes.push((key, there));
+        drop(changes);
+        let _ = self.commands.try_send(Command::Look);
     }
 
     /// Appends a batch that came by other ways. One thread writes to the ledger: this member's.
@@ -301,6 +385,7 @@ struct Host {
     tickets: HashMap<Ticket, oneshot::Sender<Answer>>,
     next_ticket: Ticket,
     queued: Arc<AtomicUsize>,
+    presence: Arc<Mutex<Vec<(PublicKey, bool)>>>,
     /// A checkpoint that was not written yet.
     checkpoint: Option<(String, Members)>,
     /// When the last one was.
@@ -365,9 +450,15 @@ impl Host {
                 }
             }
             let now = self.times.now();
-            if self.member.next_wake(now) <= now.ms {
-                self.member.tick(now)?;
+            let changes = std::mem::take(&mut *self.presence.lock().unwrap_or_else(PoisonError::into_inner));
+            for (key, there) in changes {
+                if there {
+                    self.member.connected(now, key);
+                } else {
+                    self.member.disconnected(key);
+                }
             }
+            self.member.tick(now)?;
             self.settle()?;
         }
     }
@@ -379,8 +470,7 @@ impl Host {
                 self.queued.fetch_sub(bytes, Ordering::Relaxed);
                 self.member.hear(now, from, *message)?;
             }
-            Command::Connected(key) => self.member.connected(now, key),
-            Command::Disconnected(key) => self.member.disconnected(key),
+            Command::Look => {}
             Command::Submit { registration, answer } => {
                 self.next_ticket = self.next_ticket.wrapping_add(1);
                 self.tickets.insert(self.next_ticket, answer);

@@ -60,7 +60,7 @@ impl Motions {
         if expires <= height || expires > height.saturating_add(ACT_HEIGHTS) || roster.has_decided(&id) {
             return Err(MotionError::Over);
         }
-        let mut fresh = BTreeMap::new();
+        let (mut fresh, mut stranger) = (BTreeMap::new(), None);
         for vote in motion.votes.iter().take(roster.current().len()) {
             let known = self.0.get(&id).map(|open| &open.votes);
             let voter = PublicKey::try_from(&vote.member[..])
@@ -69,13 +69,15 @@ impl Motions {
                 continue;
             }
             if !roster.current().contains(&voter) && !roster.next().contains(&voter) {
-                return Err(MotionError::NotAMember(voter));
+                // Others' votes are not worse for it: it may have been a member when it voted.
+                stranger = Some(voter);
+                continue;
             }
             act.check_vote(network, vote)?;
             fresh.insert(voter, vote.clone());
         }
         if fresh.is_empty() {
-            return Ok(false);
+            return stranger.map_or(Ok(false), |voter| Err(MotionError::NotAMember(voter)));
         }
         if !self.0.contains_key(&id) && self.0.len() >= MOTIONS {
             return Err(MotionError::Full);

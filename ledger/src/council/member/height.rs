@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use antiphon_proto::{
     BlockHash, PublicKey, ValueId, canonical,
     certificate::Certificate,
-    council::{VoteKind, vote_message},
+    council::{VoteKind, proposal_message, vote_message},
     limits,
     wire::{
         self, Block, ProposedBatch, ProposedRequest, Registration, WalEntry,
@@ -13,7 +13,7 @@ use antiphon_proto::{
     },
 };
 
-use super::{CLOCK_AHEAD_MS, Chain, Halt, Journal, Member, Now, insert_bounded, log_event};
+use super::{CLOCK_AHEAD_MS, Chain, Halt, Journal, Member, Now, log_event};
 use crate::{
     append::{Proposal, SealedBatch, Verdict},
     council::{
@@ -24,24 +24,40 @@ use crate::{
     seal::{self, Sealed},
 };
 
-/// Bodies of one height that are kept: a proposer a round, and some that are not honest. Each may have 1 MiB.
-const BODIES: usize = 16;
-/// Values of one height that are asked for.
-const WANTED: usize = 16;
+/// Bodies of one height that were proposed and are kept: one a round, and some that are not honest. Each may have 1 MiB.
+const BODIES: usize = 48;
+/// Bodies that are here before their proposal: not judged, not written down.
+const EARLY_BODIES: usize = 4;
+/// Proposals of one height that are remembered: at most two a round, as the algorithm does.
+const PROPOSALS: usize = 96;
+const PROPOSALS_PER_ROUND: usize = 2;
+/// No step waits longer, however many rounds have passed: what ends a stall must not wait for its timers.
+const WAIT_MS: u64 = 20_000;
 /// Messages of this member that are told again to who comes back.
 const SAID: usize = 64;
-/// Messages of later heights that are kept, and bodies among them.
-const AHEAD: usize = 1_024;
+/// Messages of later heights that are kept of one sender, and bodies of all senders.
+const AHEAD_EACH: usize = 64;
 const AHEAD_BODIES: usize = 8;
 /// A body is usually on its way when its proposal is there.
 const BODY_PATIENCE_MS: u64 = 300;
+/// Between two tellings of a height to the same member.
+const SAY_AGAIN_MS: u64 = 1_000;
 /// Between two askings for a body.
 const BODY_RETRY_MS: u64 = 700;
 
-/// A body that is here. One that is not valid is kept without its blocks, so that it is not judged again.
+/// A body that is here.
 struct Held {
     batch: ProposedBatch,
-    valid: bool,
+    /// The verdict, once there is a proposal for it. The blocks of one that is not valid are dropped.
+    valid: Option<bool>,
+}
+
+/// A proposal whose signature was checked, by whoever's turn it is in its round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Known {
+    round: u32,
+    by: PublicKey,
+    value: ValueId,
 }
 
 /// A body that is not here.
@@ -65,6 +81,8 @@ pub(super) struct Running {
     timers: BTreeMap<Timer, u64>,
     bodies: BTreeMap<ValueId, Held>,
     wanted: BTreeMap<ValueId, Wanted>,
+    proposals: Vec<Known>,
+    proposers: Vec<PublicKey>,
     /// What this member has said, oldest first.
     said: Vec<Message>,
     /// A round in which it is this member's turn, and it has not proposed.
@@ -129,6 +147,14 @@ pub(super) fn chunks(registrations: Vec<Registration>) -> Vec<Vec<Registration>>
     chunks
 }
 
+fn read_proposal(proposal: &wire::Proposal) -> Option<Known> {
+    Some(Known {
+        round: proposal.round,
+        by: PublicKey::try_from(&proposal.member[..]).ok()?,
+        value: ValueId::try_from(&proposal.value[..]).ok()?,
+    })
+}
+
 impl<C: Chain, J: Journal> Member<C, J> {
     /// Takes a message of the algorithm in.
     pub(super) fn hear_consensus(&mut self, now: Now, from: PublicKey, message: Message) -> Result<(), Halt> {
@@ -144,7 +170,13 @@ impl<C: Chain, J: Journal> Member<C, J> {
         }
         let is_body = matches!(message, Message::Proposed(_));
         let bodies = self.ahead.iter().filter(|(_, other)| matches!(other, Message::Proposed(_))).count();
-        let room = self.ahead.len() < AHEAD && (!is_body || bodies < AHEAD_BODIES);
+        let of_sender = |at: u64| {
+            let same = |(sender, other): &&(PublicKey, Message)| {
+                *sender == from && message_height(other) == Some(at)
+            };
+            self.ahead.iter().filter(same).count()
+        };
+        let room = of_sender(height) < AHEAD_EACH && (!is_body || bodies < AHEAD_BODIES);
         if room && height <= next.saturating_add(1) {
             self.ahead.push_back((from, message));
         }
@@ -156,10 +188,16 @@ impl<C: Chain, J: Journal> Member<C, J> {
     fn feed(&mut self, now: Now, from: PublicKey, message: Message) -> Result<(), Halt> {
         match message {
             Message::Proposed(batch) => self.hear_body(now, from, batch),
-            message => {
-                self.want_body(now, &message);
-                self.engine(now, Event::Heard(message))
+            Message::Proposal(proposal) => {
+                let known = self.know_proposal(now, &proposal);
+                self.engine(now, Event::Heard(Message::Proposal(proposal)))?;
+                // Behind the proposal: the algorithm files the verdict under its round.
+                match known {
+                    Some(known) => self.tell_verdict(now, known),
+                    None => Ok(()),
+                }
             }
+            message => self.engine(now, Event::Heard(message)),
         }
     }
 
@@ -214,13 +252,13 @@ impl<C: Chain, J: Journal> Member<C, J> {
                     Step::Prevote | Step::Precommit => grown(pace.vote),
                     Step::Rebroadcast => pace.rebroadcast,
                 };
-                running.timers.insert(timer, now.ms.saturating_add(wait.min(60_000)));
+                running.timers.insert(timer, now.ms.saturating_add(wait.min(WAIT_MS)));
             }
             Act::Cancel(timer) => drop(running.timers.remove(&timer)),
             Act::CancelAll => running.timers.clear(),
             Act::Build { round } => running.build = Some(round),
             Act::Restream(value) => {
-                if let Some(held) = running.bodies.get(&value).filter(|held| held.valid) {
+                if let Some(held) = running.bodies.get(&value).filter(|held| held.valid == Some(true)) {
                     let batch = held.batch.clone();
                     self.send(None, true, Message::Proposed(batch));
                 }
@@ -240,6 +278,10 @@ impl<C: Chain, J: Journal> Member<C, J> {
             let due = running.timers.iter().find(|(_, at)| **at <= now.ms).map(|(timer, _)| *timer);
             let Some(timer) = due else { return Ok(()) };
             running.timers.remove(&timer);
+            if timer.step == Step::Propose && running.build == Some(timer.round) {
+                // Too late to propose in this round.
+                running.build = None;
+            }
             self.engine(now, Event::Timeout(timer))?;
         }
     }
@@ -251,7 +293,7 @@ impl<C: Chain, J: Journal> Member<C, J> {
         }
         let end = self.chain.end();
         let height = end.position.height.saturating_add(1);
-        if !end.roster.current().contains(&self.me) {
+        if !end.roster.current().contains(&self.me) || self.safety.is_ahead_of(end.position.height) {
             return Ok(false);
         }
         let proposers = end.roster.proposers(height);
@@ -267,7 +309,7 @@ impl<C: Chain, J: Journal> Member<C, J> {
                 if prebuilt.is_none() {
                     return Ok(false);
                 }
-            } else if !self.pool.fills_a_batch(self.quota) && !self.anything_acceptable(now)? {
+            } else if !self.anything_acceptable(now)? {
                 return Ok(false);
             }
         }
@@ -290,15 +332,18 @@ impl<C: Chain, J: Journal> Member<C, J> {
             Ok(engine) => engine,
             Err(error) => return Err(self.diverged(&error)),
         };
-        let (mut bodies, mut proposed) = (BTreeMap::new(), BTreeSet::new());
+        let (mut bodies, mut proposed, mut proposals) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
         for entry in replay {
             match entry.body {
                 Some(wal_entry::Body::Proposed(batch)) => {
                     let value = batch.header.as_ref().map(wire::BatchHeader::digest);
-                    bodies.extend(value.map(|value| (value, Held { batch, valid: true })));
+                    bodies.extend(value.map(|value| (value, Held { batch, valid: Some(true) })));
                 }
-                Some(wal_entry::Body::Proposal(proposal)) if proposal.member == self.me.0 => {
-                    proposed.insert(proposal.round);
+                Some(wal_entry::Body::Proposal(proposal)) => {
+                    if proposal.member == self.me.0 {
+                        proposed.insert(proposal.round);
+                    }
+                    proposals.extend(read_proposal(&proposal));
                 }
                 _ => {}
             }
@@ -311,6 +356,8 @@ impl<C: Chain, J: Journal> Member<C, J> {
             timers: BTreeMap::new(),
             bodies,
             wanted: BTreeMap::new(),
+            proposals: proposals.clone(),
+            proposers: proposers.to_vec(),
             said: Vec::new(),
             build: None,
             prebuilt,
@@ -319,6 +366,10 @@ impl<C: Chain, J: Journal> Member<C, J> {
             decided: None,
         });
         self.drain(now);
+        for proposal in proposals {
+            // A crash may have come between a body and its verdict.
+            self.tell_verdict(now, proposal)?;
+        }
         let ahead = std::mem::take(&mut self.ahead);
         for (from, message) in ahead {
             match message_height(&message) {
@@ -399,41 +450,91 @@ impl<C: Chain, J: Journal> Member<C, J> {
         if let Some(running) = &mut self.running {
             running.build = None;
             running.refused.insert(value, refused);
-            running.bodies.insert(value, Held { batch, valid: true });
+            running.bodies.insert(value, Held { batch, valid: Some(true) });
         }
         self.engine(now, Event::Propose { round, value })?;
         Ok(true)
     }
 
-    /// Takes a body in, judges it, and tells the algorithm.
+    /// Remembers a proposal, if it is by whoever's turn it is and signed, and asks for its body if that is not here.
+    fn know_proposal(&mut self, now: Now, proposal: &wire::Proposal) -> Option<Known> {
+        let running = self.running.as_mut()?;
+        let known = read_proposal(proposal)?;
+        if running.proposals.contains(&known) {
+            return Some(known);
+        }
+        let turn = usize::try_from(known.round).ok()?.checked_rem(running.proposers.len())?;
+        let of_round = running.proposals.iter().filter(|other| other.round == known.round).count();
+        let message =
+            proposal_message(&self.network, proposal.height, proposal.round, proposal.pol, &known.value);
+        if running.proposers.get(turn) != Some(&known.by)
+            || of_round >= PROPOSALS_PER_ROUND
+            || running.proposals.len() >= PROPOSALS
+            || !known.by.verifies(&message, &proposal.signature)
+        {
+            return None;
+        }
+        running.proposals.push(known);
+        if !running.bodies.contains_key(&known.value) {
+            let wanted = Wanted { at_ms: now.ms.saturating_add(BODY_PATIENCE_MS), asked: 0 };
+            running.wanted.entry(known.value).or_insert(wanted);
+        }
+        Some(known)
+    }
+
+    /// Takes a body in. It is judged when there is a proposal for it.
     fn hear_body(&mut self, now: Now, from: PublicKey, batch: ProposedBatch) -> Result<(), Halt> {
         let Some(value) = batch.header.as_ref().map(wire::BatchHeader::digest) else { return Ok(()) };
         let Some(running) = &self.running else { return Ok(()) };
-        let room = running.bodies.len() < BODIES || running.wanted.contains_key(&value);
-        if running.bodies.contains_key(&value) || !room {
+        if running.bodies.contains_key(&value) {
             return Ok(());
         }
-        let end = self.chain.end();
-        if !self.belongs(&end, &batch) {
+        let proposals: Vec<Known> =
+            running.proposals.iter().filter(|proposal| proposal.value == value).copied().collect();
+        let early = running.bodies.values().filter(|held| held.valid.is_none()).count();
+        let kept = running.bodies.values().filter(|held| held.valid == Some(true)).count();
+        if (proposals.is_empty() && early >= EARLY_BODIES) || kept >= BODIES {
+            return Ok(());
+        }
+        if !self.belongs(&self.chain.end(), &batch) {
             tracing::warn!(member = %from, %value, "a member sent a body that is not what its header says");
             return Ok(());
         }
-        let judged = self.judge(now, &end, &batch)?;
-        let valid = judged.is_ok();
-        if let Err(why) = judged {
-            tracing::warn!(member = %from, %value, %why, "a member proposes what is not valid");
-        }
-        let held = if valid {
-            self.journal.append(&WalEntry { body: Some(wal_entry::Body::Proposed(batch.clone())) });
-            Held { batch, valid }
-        } else {
-            Held { batch: ProposedBatch::default(), valid }
-        };
         let Some(running) = &mut self.running else { return Ok(()) };
         running.wanted.remove(&value);
-        running.bodies.insert(value, held);
-        let event = Event::Verdict { round: running.round, proposer: running.proposer, value, valid };
-        self.engine(now, event)
+        running.bodies.insert(value, Held { batch, valid: None });
+        for proposal in proposals {
+            self.tell_verdict(now, proposal)?;
+        }
+        Ok(())
+    }
+
+    /// Tells the algorithm what to think of a proposal, if its body is here.
+    fn tell_verdict(&mut self, now: Now, proposal: Known) -> Result<(), Halt> {
+        let Known { round, by, value } = proposal;
+        let Some(held) = self.running.as_mut().and_then(|running| running.bodies.get_mut(&value)) else {
+            return Ok(());
+        };
+        let valid = match held.valid {
+            Some(valid) => valid,
+            None => {
+                let batch = std::mem::take(&mut held.batch);
+                let judged = self.judge(now, &self.chain.end(), &batch)?;
+                if let Err(why) = &judged {
+                    tracing::warn!(member = %by, %value, %why, "a member proposes what is not valid");
+                } else {
+                    // Whoever signs for a value must be able to show it, whatever happens.
+                    let entry = wal_entry::Body::Proposed(batch.clone());
+                    self.journal.append(&WalEntry { body: Some(entry) });
+                }
+                let Some(running) = &mut self.running else { return Ok(()) };
+                let valid = judged.is_ok();
+                let batch = if valid { batch } else { ProposedBatch::default() };
+                running.bodies.insert(value, Held { batch, valid: Some(valid) });
+                valid
+            }
+        };
+        self.engine(now, Event::Verdict { round, proposer: by, value, valid })
     }
 
     /// Whether these blocks are those that the header commits to, and its certificate is one. If not, it is the
@@ -486,22 +587,6 @@ impl<C: Chain, J: Journal> Member<C, J> {
         }
     }
 
-    /// Notes what a message speaks of that is not here.
-    fn want_body(&mut self, now: Now, message: &Message) {
-        let Some(running) = &mut self.running else { return };
-        let value = match message {
-            Message::Proposal(proposal) => &proposal.value,
-            Message::Polka(polka) => &polka.value,
-            Message::Vote(vote) => &vote.value,
-            _ => return,
-        };
-        let Ok(value) = ValueId::try_from(&value[..]) else { return };
-        if !running.bodies.contains_key(&value) && !running.wanted.contains_key(&value) {
-            let wanted = Wanted { at_ms: now.ms.saturating_add(BODY_PATIENCE_MS), asked: 0 };
-            insert_bounded(&mut running.wanted, WANTED, value, wanted);
-        }
-    }
-
     /// Asks for bodies that did not come by themselves.
     pub(super) fn ask_for_bodies(&mut self, now: Now) {
         let connected: Vec<PublicKey> = self.peers.connected().map(|(key, _)| *key).collect();
@@ -523,18 +608,23 @@ impl<C: Chain, J: Journal> Member<C, J> {
     pub(super) fn send_body(&mut self, to: PublicKey, request: &ProposedRequest) {
         let Some(running) = &self.running else { return };
         let held = ValueId::try_from(&request.value[..]).ok().and_then(|value| running.bodies.get(&value));
-        if let Some(batch) = held.filter(|held| held.valid).map(|held| held.batch.clone()) {
+        if let Some(batch) = held.filter(|held| held.valid == Some(true)).map(|held| held.batch.clone()) {
             self.send(Some(to), true, Message::Proposed(batch));
         }
     }
 
-    /// Tells a member that came back what this one has said at this height.
-    pub(super) fn say_again(&mut self, to: PublicKey) {
+    /// Tells a member that came back what this one has said at this height; not to one that asks all the time.
+    pub(super) fn say_again(&mut self, now: Now, to: PublicKey) {
         let Some(running) = &self.running else { return };
+        let peer = self.peers.entry(to);
+        if peer.told_again_ms.is_some_and(|last| last.saturating_add(SAY_AGAIN_MS) > now.ms) {
+            return;
+        }
+        peer.told_again_ms = Some(now.ms);
         let bodies: Vec<_> = running
             .bodies
             .values()
-            .filter(|held| held.valid)
+            .filter(|held| held.valid == Some(true))
             .map(|held| Message::Proposed(held.batch.clone()))
             .collect();
         for body in bodies {
@@ -571,7 +661,8 @@ impl<C: Chain, J: Journal> Member<C, J> {
         let held = running.bodies.remove(&certificate.value);
         let refused = running.refused.remove(&certificate.value).unwrap_or_default();
         let height = running.height;
-        let Some(Held { batch: ProposedBatch { header: Some(header), blocks, .. }, valid: true }) = held
+        let Some(Held { batch: ProposedBatch { header: Some(header), blocks, .. }, valid: Some(true) }) =
+            held
         else {
             let why = "its body was found not valid".to_owned();
             return Err(Halt::Disagrees { height, why });

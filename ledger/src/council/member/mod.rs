@@ -10,10 +10,7 @@ mod report;
 mod safety;
 mod sync;
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use antiphon_proto::{
     ActId, NetworkId, PublicKey, SecretKey, canonical,
@@ -21,7 +18,7 @@ use antiphon_proto::{
     limits, note,
     wire::{
         Block, CouncilAct, CouncilMessage, Motion, Pending, Registration, WalEntry,
-        council_message::Body as Message,
+        council_message::Body as Message, wal_entry,
     },
 };
 
@@ -192,6 +189,12 @@ impl<C: Chain, J: Journal> Member<C, J> {
         let last = seal::certificate(&end.seal, end.roster.last().len());
         let safety = Safety::new(me, &end, last.as_ref(), &entries, rejoin);
         let height = end.position.height.saturating_add(1);
+        let mut peers = Peers::default();
+        for entry in &entries {
+            if let Some(wal_entry::Body::Vote(vote)) = &entry.body {
+                peers.logged(vote);
+            }
+        }
         let replay = entries.into_iter().filter(|entry| height::height_of(entry) == Some(height)).collect();
         let mut member = Self {
             key,
@@ -205,7 +208,7 @@ impl<C: Chain, J: Journal> Member<C, J> {
             pool: Pool::default(),
             motions: Motions::default(),
             cosigns: Cosigns::new(note::origin(&network)),
-            peers: Peers::default(),
+            peers,
             sync: Sync::default(),
             running: None,
             replay,
@@ -304,6 +307,7 @@ impl<C: Chain, J: Journal> Member<C, J> {
             self.status_ms = now.ms.saturating_add(self.pace.status);
             self.tell_status(None, false);
             self.pool.expire(now.ms, PENDING_MS);
+            self.submit_carried(now);
         }
         self.catch_up(now);
         Ok(())
@@ -330,7 +334,7 @@ impl<C: Chain, J: Journal> Member<C, J> {
             if self.commit_decided(now)? {
                 continue;
             }
-            self.safety_step()?;
+            self.safety_step(now)?;
             if !self.begin_height(now)? && !self.build(now)? {
                 break;
             }
@@ -483,7 +487,13 @@ impl<C: Chain, J: Journal> Member<C, J> {
         }
         self.running = None;
         self.replay.clear();
-        self.last = certificate.or_else(|| seal::certificate(&end.seal, roster.last().len()));
+        if certificate.is_none() {
+            let last = seal::certificate(&end.seal, roster.last().len());
+            self.safety.found(&self.chain.end(), last.as_ref());
+            self.last = last;
+        } else {
+            self.last = certificate;
+        }
         self.last_commit_ms = now.ms;
         self.sync.grown(now.ms);
         self.cosigns.retain(|key| {
@@ -491,6 +501,8 @@ impl<C: Chain, J: Journal> Member<C, J> {
         });
         if self.motions.prune(&roster, height) {
             self.motions_changed(now);
+        } else {
+            self.submit_carried(now);
         }
         self.journal.rewind(&self.safety.keep())?;
         self.ahead.retain(|(_, message)| height::message_height(message) > Some(height));
@@ -526,13 +538,6 @@ impl<C: Chain, J: Journal> Member<C, J> {
 
 fn not_a_member() -> Answer {
     Answer::Unavailable("this peer is not a member of the council".to_owned())
-}
-
-/// A map that is bounded, for what others make grow.
-fn insert_bounded<K: Ord, V>(map: &mut BTreeMap<K, V>, most: usize, key: K, value: V) {
-    if map.len() < most || map.contains_key(&key) {
-        map.insert(key, value);
-    }
 }
 
 fn log_event(error: &EngineError) {

@@ -23,6 +23,8 @@ pub(super) struct Peer {
     pub(super) newest: Option<wire::Vote>,
     /// What it sent was not valid: not asked for batches until then.
     pub(super) shunned_until_ms: u64,
+    /// When it was last told everything of a height again.
+    pub(super) told_again_ms: Option<u64>,
 }
 
 /// The other members.
@@ -48,6 +50,15 @@ impl Peers {
         self.0.iter().filter(|(_, peer)| peer.connected)
     }
 
+    /// A vote that is in this member's own log: its sender may have forgotten it.
+    pub(super) fn logged(&mut self, vote: &wire::Vote) {
+        let Ok(member) = PublicKey::try_from(&vote.member[..]) else { return };
+        let peer = self.entry(member);
+        if peer.newest.as_ref().is_none_or(|known| rank(known) < rank(vote)) {
+            peer.newest = Some(vote.clone());
+        }
+    }
+
     pub(super) fn heard(&mut self, from: PublicKey, now_ms: u64, message: &Message) {
         let peer = self.entry(from);
         peer.heard_ms = now_ms;
@@ -56,7 +67,6 @@ impl Peers {
             if vote.member == from.0 && newer {
                 peer.newest = Some(vote.clone());
             }
-            peer.height = peer.height.max(vote.height.saturating_sub(1));
         }
     }
 }

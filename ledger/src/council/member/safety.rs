@@ -1,6 +1,7 @@
 //! Whether this member may sign. It must never sign against what it has signed before, and only its write-ahead log
 //! knows all of that. A log that is missing, or older than the last vote (a restored backup), is found out by what
-//! others have of this member's signatures: seals in the ledger, and the votes that members have heard.
+//! others have of this member's signatures: seals in the ledger, and the votes that members have heard. A ledger that
+//! is older than the log is found out by the log.
 //!
 //! So a member that starts asks first, and waits until more than two thirds of the council, itself included, have
 //! answered: without them nothing would be decided anyway. One that joins again without its log stays silent for a
@@ -15,7 +16,11 @@ use antiphon_proto::{
     wire::{self, WalEntry, wal_entry},
 };
 
-use super::{Chain, Halt, Journal, Member, peers::rank, report::Voting};
+use super::{
+    Chain, Halt, Journal, Member, Now,
+    peers::{Peer, rank},
+    report::Voting,
+};
 use crate::{council::chain::End, roster::Roster};
 
 /// Heights beyond what a quorum knows at which a member without its log may have signed.
@@ -81,11 +86,31 @@ impl Safety {
             #[cfg(test)]
             reckless: false,
         };
-        let signed = signed_height(&me, end, last);
-        if signed > safety.known_height() && !rejoin {
-            safety.refuse(&format!("the ledger holds its signature at height {signed}"));
+        safety.found(end, last);
+        if safety.is_ahead_of(end.position.height) && end.roster.current().len() == 1 && !rejoin {
+            // Nobody else has what is missing.
+            let why = format!("the ledger ends at height {}: it is older than the log", end.position.height);
+            safety.refuse(&why);
         }
         safety
+    }
+
+    /// The ledger has grown by what others decided, or was opened: it may hold signatures of this member.
+    pub(super) fn found(&mut self, end: &End, last: Option<&Certificate>) {
+        let signed = signed_height(&self.me, end, last);
+        if signed > self.known_height() && !matches!(self.state, State::Asking { rejoin: true }) {
+            self.refuse(&format!("the ledger holds its signature at height {signed}"));
+        }
+    }
+
+    /// Whether this member has signed at a height that cannot come after this one: then the ledger is the older one,
+    /// and what is missing must come first.
+    pub(super) fn is_ahead_of(&self, height: u64) -> bool {
+        self.newest.as_ref().is_some_and(|vote| vote.height > height.saturating_add(1))
+    }
+
+    pub(super) fn is_refused(&self) -> bool {
+        matches!(self.state, State::Refused(_))
     }
 
     /// The height up to which this member knows what it has signed.
@@ -106,7 +131,9 @@ impl Safety {
 
     /// Another member shows a vote of this one.
     pub(super) fn shown(&mut self, vote: &wire::Vote) {
-        let known = self.newest.as_ref().is_some_and(|newest| rank(newest) >= rank(vote));
+        let known = self.newest.as_ref().is_some_and(|newest| {
+            rank(newest) > rank(vote) || (rank(newest) == rank(vote) && newest.value == vote.value)
+        });
         let rejoining = matches!(self.state, State::Asking { rejoin: true });
         if !known && vote.height > self.silent_until && !rejoining {
             self.refuse(&format!(
@@ -161,7 +188,7 @@ fn signed_height(me: &PublicKey, end: &End, last: Option<&Certificate>) -> u64 {
 
 impl<C: Chain, J: Journal> Member<C, J> {
     /// Finds out whether this member may sign by now.
-    pub(super) fn safety_step(&mut self) -> Result<(), Halt> {
+    pub(super) fn safety_step(&mut self, now: Now) -> Result<(), Halt> {
         let end = self.chain.end();
         match self.safety.state {
             State::Asking { rejoin } => {
@@ -173,13 +200,25 @@ impl<C: Chain, J: Journal> Member<C, J> {
                     .filter_map(|member| self.peers.get(member))
                     .filter(|peer| peer.told)
                     .collect();
-                if others.len().saturating_add(1) < quorum(end.roster.current().len()) {
+                let members = end.roster.current().len();
+                if others.len().saturating_add(1) < quorum(members) {
+                    return Ok(());
+                }
+                // What they say is believed as far as they prove it: who does not is not waited for.
+                let further =
+                    |peer: &&Peer| peer.height > end.position.height && peer.shunned_until_ms <= now.ms;
+                if others.iter().any(further) {
                     return Ok(());
                 }
                 if rejoin {
-                    let most = others.iter().map(|peer| peer.height).fold(end.position.height, u64::max);
-                    // Alone, nobody else can have been told anything that is not in this ledger.
-                    let until = if others.is_empty() { most } else { most.saturating_add(UNKNOWN_HEIGHTS) };
+                    let height = end.position.height;
+                    // Where all must agree, no member may lie, and all others have answered: they are locked on
+                    // whatever this one can have agreed to. (And nothing could be decided while it is silent.)
+                    let until = if quorum(members) == members {
+                        height
+                    } else {
+                        height.saturating_add(UNKNOWN_HEIGHTS)
+                    };
                     self.safety.silent_until = until;
                     self.replay.clear();
                     self.journal.append(&WalEntry { body: Some(wal_entry::Body::SilentUntil(until)) });
@@ -187,7 +226,7 @@ impl<C: Chain, J: Journal> Member<C, J> {
                     tracing::warn!(until, "this member joins again: it is silent up to this height");
                 }
                 self.safety.state = State::Silent;
-                self.safety_step()
+                self.safety_step(now)
             }
             State::Silent if end.position.height >= self.safety.silent_until => {
                 tracing::info!(height = end.position.height, "this member votes");

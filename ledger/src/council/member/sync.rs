@@ -12,6 +12,8 @@ use crate::append::SealedBatch;
 const PATIENCE_MS: u64 = 300;
 /// After this a question is taken for lost.
 const ANSWER_MS: u64 = 2_000;
+/// Questions without an answer after which who was asked is passed over for a while.
+const UNANSWERED: u32 = 3;
 /// How long a member that sent what is not valid is not asked.
 const SHUN_MS: u64 = 30_000;
 
@@ -24,6 +26,8 @@ pub(super) struct Sync {
     asked: Option<(PublicKey, u64)>,
     /// Who was asked last, so that another one is next.
     last: Option<PublicKey>,
+    /// Questions that got no answer since the last that did.
+    unanswered: u32,
 }
 
 impl Sync {
@@ -67,17 +71,22 @@ impl<C: Chain, J: Journal> Member<C, J> {
         }
     }
 
-    /// Tells where this member is: one other, or all.
+    /// Tells where this member is: one other, or all. Each is told which of its votes is known here.
     pub(super) fn tell_status(&mut self, to: Option<PublicKey>, ask: bool) {
+        let Some(key) = to else {
+            let all: Vec<PublicKey> = self.peers.connected().map(|(key, _)| *key).collect();
+            all.into_iter().for_each(|key| self.tell_status(Some(key), ask));
+            return;
+        };
         let position = self.chain.end().position;
         let status = MemberStatus {
             height: position.height,
             size: position.size,
-            yours: to.and_then(|key| self.peers.get(&key)?.newest.clone()),
+            yours: self.peers.get(&key).and_then(|peer| peer.newest.clone()),
             ask,
             silent: self.safety.is_silent(),
         };
-        self.send(to, false, Message::Status(status));
+        self.send(Some(key), false, Message::Status(status));
     }
 
     pub(super) fn hear_status(
@@ -91,6 +100,10 @@ impl<C: Chain, J: Journal> Member<C, J> {
             && is_signed(&self.network, vote)
         {
             self.safety.shown(vote);
+            if self.safety.is_refused() {
+                // Not one signature more.
+                self.running = None;
+            }
         }
         let height = self.chain.end().position.height;
         let peer = self.peers.entry(from);
@@ -102,7 +115,7 @@ impl<C: Chain, J: Journal> Member<C, J> {
             self.tell_status(Some(from), false);
         }
         if status.height == height && (status.ask || new) {
-            self.say_again(from);
+            self.say_again(now, from);
         }
         self.catch_up(now);
         Ok(())
@@ -122,8 +135,17 @@ impl<C: Chain, J: Journal> Member<C, J> {
         if one_behind && since.saturating_add(PATIENCE_MS) > now.ms {
             return;
         }
-        if self.sync.asked.is_some_and(|(_, at)| at.saturating_add(ANSWER_MS) > now.ms) {
-            return;
+        match self.sync.asked {
+            Some((_, at)) if at.saturating_add(ANSWER_MS) > now.ms => return,
+            Some((silent, _)) => {
+                self.sync.unanswered = self.sync.unanswered.saturating_add(1);
+                // It says that it has more, and does not show it.
+                if self.sync.unanswered >= UNANSWERED {
+                    self.peers.entry(silent).shunned_until_ms = now.ms.saturating_add(SHUN_MS);
+                    self.sync.unanswered = 0;
+                }
+            }
+            None => {}
         }
         let has_more =
             |peer: &super::peers::Peer| peer.height > end.position.height && peer.shunned_until_ms <= now.ms;
@@ -174,6 +196,7 @@ impl<C: Chain, J: Journal> Member<C, J> {
         }
         if self.sync.asked.is_some_and(|(asked, _)| asked == from) {
             self.sync.asked = None;
+            self.sync.unanswered = 0;
             // Whoever needed this much help needs the rest too.
             self.sync.behind_since_ms = Some(now.ms.saturating_sub(PATIENCE_MS));
         }

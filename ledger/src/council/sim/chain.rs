@@ -264,6 +264,11 @@ impl SimJournal {
         self.0.borrow_mut().crash = Some(at);
     }
 
+    /// The crash that was wanted and has not come about will not come.
+    pub(super) fn call_off(&self) {
+        self.0.borrow_mut().crash = None;
+    }
+
     /// Whether the last error was a crash that was wanted.
     pub(super) fn has_crashed(&self) -> bool {
         self.0.borrow().crashed

@@ -3,7 +3,7 @@
 
 use antiphon_proto::wire::CouncilAct;
 
-use super::{Answer, FAIR, Voting, Weather, World, chain::CrashAt};
+use super::{Answer, Dice, FAIR, Voting, Weather, World, chain::CrashAt};
 use crate::council::Chain as _;
 
 /// Faults go on for so long, in virtual time.
@@ -66,9 +66,10 @@ fn change(world: &mut World, number: u8) {
 }
 
 fn one_seed(seed: u64) {
-    let mut world = World::new(seed, 4, 0);
-    let liar = world.dice.chance(40);
-    let honest = if liar { 3 } else { 4 };
+    let members = [4, 4, 4, 7, 3, 2][usize::try_from(Dice(seed ^ 0x5eed).below(6)).unwrap()];
+    let mut world = World::new(seed, members, 0);
+    let liar = members == 4 && world.dice.chance(40);
+    let honest = if liar { 3 } else { members };
     if liar {
         // Two machines with one key, each with a log of its own: it proposes and votes twice.
         let key = world.nodes[3].key.clone();
@@ -78,7 +79,7 @@ fn one_seed(seed: u64) {
         world.start(3, false);
         world.start(twin, false);
     }
-    let changes = !liar && world.dice.chance(30);
+    let changes = !liar && members == 4 && world.dice.chance(30);
     let end = world.now_ms + TROUBLE_MS;
     let mut number = 0;
     while world.now_ms < end {
@@ -92,12 +93,16 @@ fn one_seed(seed: u64) {
     }
     // The trouble ends.
     world.weather = FAIR;
+    // Sometimes everybody starts again, sometimes only who is down: a stall must end either way.
+    let all = world.dice.chance(50);
     for node in 0..honest {
-        if world.nodes[node].member.is_some() {
-            // A crash that was wanted and has not come about is called off.
+        world.nodes[node].journal.call_off();
+        if all && world.nodes[node].member.is_some() {
             world.stop(node);
         }
-        world.start(node, false);
+        if world.nodes[node].member.is_none() {
+            world.start(node, false);
+        }
     }
     world.split(&vec![0; world.nodes.len()]);
     for node in 0..honest {

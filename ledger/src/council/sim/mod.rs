@@ -15,7 +15,7 @@ use std::{
 use antiphon_proto::{
     PublicKey, SecretKey,
     note::CosignedCheckpoint,
-    wire::{CouncilMessage, Genesis, Registration},
+    wire::{CouncilMessage, Genesis, Registration, council_message::Body},
 };
 
 use self::chain::{Shared, SimChain, SimJournal};
@@ -94,6 +94,8 @@ struct World {
     asked: BTreeMap<(usize, u64), Registration>,
     answers: Vec<(usize, Registration, Answer)>,
     checkpoints: u64,
+    /// What each member has signed: kind (-1 for a proposal), height, round.
+    signed: BTreeMap<(usize, i32, u64, u32), Vec<u8>>,
     pace: Pace,
 }
 
@@ -124,6 +126,7 @@ impl World {
             asked: BTreeMap::new(),
             answers: Vec::new(),
             checkpoints: 0,
+            signed: BTreeMap::new(),
             pace: Pace::default(),
         };
         for secret in secrets {
@@ -276,6 +279,7 @@ impl World {
     fn carry_out(&mut self, node: usize, output: Output) {
         match output {
             Output::Send { to, message, .. } => {
+                self.check_signed(node, &message);
                 for other in 0..self.nodes.len() {
                     let key = self.nodes[other].key.public();
                     if other != node && key != self.nodes[node].key.public() && to.is_none_or(|to| to == key)
@@ -313,6 +317,25 @@ impl World {
             }
             Output::Grown | Output::Motions(_) => {}
         }
+    }
+
+    /// No honest member ever signs two things of one kind in one round, whatever happens to it.
+    fn check_signed(&mut self, node: usize, message: &CouncilMessage) {
+        if self.nodes[node].reckless {
+            return;
+        }
+        let me = self.nodes[node].key.public();
+        let (kind, height, round, value) = match &message.body {
+            Some(Body::Vote(vote)) if vote.member == me.0 => {
+                (vote.kind, vote.height, vote.round, &vote.value)
+            }
+            Some(Body::Proposal(proposal)) if proposal.member == me.0 => {
+                (-1, proposal.height, proposal.round, &proposal.value)
+            }
+            _ => return,
+        };
+        let known = self.signed.entry((node, kind, height, round)).or_insert_with(|| value.clone());
+        assert_eq!(known, value, "member {node} signed twice at height {height}, round {round}");
     }
 
     fn send(&mut self, from: usize, to: usize, message: &CouncilMessage) {
