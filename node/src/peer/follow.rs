@@ -148,8 +148,10 @@ impl Follower {
         }
     }
 
+    /// Whether the council brings this peer its blocks. A member that has stopped hears nothing and must follow.
     fn is_member(&self) -> bool {
-        self.council.as_ref().is_some_and(|council| council.report().voting != Voting::NotAMember)
+        let gone = |voting| matches!(voting, Voting::NotAMember | Voting::Halted(_));
+        self.council.as_ref().is_some_and(|council| !gone(council.report().voting))
     }
 
     /// Waits until this peer is a member, or is one no more.
