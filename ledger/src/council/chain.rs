@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use antiphon_proto::{
     RootHash,
-    record::Invalid,
     wire::{Block, Registration, block, registration},
 };
 
@@ -144,12 +143,11 @@ pub(crate) fn same(registration: &Registration, block: &Block) -> bool {
 }
 
 /// The registration in a block.
-pub(crate) fn registration_of(block: &Block) -> Result<Registration, Invalid> {
-    let body = match block.body.clone() {
-        Some(block::Body::Song(song)) => registration::Body::Song(song),
-        Some(block::Body::Variant(variant)) => registration::Body::Variant(variant),
-        Some(block::Body::Council(council)) => registration::Body::Council(council),
-        None => return Err(Invalid::Missing("block body")),
+pub(crate) fn registration_of(block: Block) -> Option<Registration> {
+    let body = match block.body? {
+        block::Body::Song(song) => registration::Body::Song(song),
+        block::Body::Variant(variant) => registration::Body::Variant(variant),
+        block::Body::Council(council) => registration::Body::Council(council),
     };
-    Ok(Registration { body: Some(body) })
+    Some(Registration { body: Some(body) })
 }

@@ -36,8 +36,10 @@ use crate::{
 const COMMANDS: usize = 4_096;
 /// Bytes of messages that wait for it; further ones are dropped, as a network would.
 const QUEUED_BYTES: usize = 64 * 1024 * 1024;
-/// Things that are taken in before the log is synced: the bound on what one record of the log holds.
-const BURST: usize = 64;
+/// Things that are taken in before the log is synced, and bytes of messages among them: the bound on what one record
+/// of the log holds. More than a batch, so that a batch's worth of registrations that wait becomes one batch.
+const BURST: usize = 512;
+const BURST_BYTES: usize = 4 * 1024 * 1024;
 /// A checkpoint is written so often at most: while many heights are decided a second the newest will do.
 const CHECKPOINT_EVERY: Duration = Duration::from_millis(200);
 /// Longest message between members: a batch and what is around it.
@@ -103,6 +105,7 @@ enum Command {
 
 /// A member of the council that runs. Dropping it stops it.
 pub struct Council {
+    ledger: Ledger,
     commands: SyncSender<Command>,
     queued: Arc<AtomicUsize>,
     report: watch::Receiver<Report>,
@@ -147,7 +150,7 @@ impl Council {
         let (members_in, members) = watch::channel(all_members(&ledger.roster()));
         let host = Host {
             member,
-            ledger,
+            ledger: ledger.clone(),
             transport,
             times,
             motions: dir.join(MOTIONS),
@@ -163,7 +166,7 @@ impl Council {
             .name("ledger-council".to_owned())
             .spawn(move || host.run(&queue))
             .map_err(StartError::Thread)?;
-        Ok(Self { commands, queued, report, members, thread: Mutex::new(Some(thread)) })
+        Ok(Self { ledger, commands, queued, report, members, thread: Mutex::new(Some(thread)) })
     }
 
     /// Hands a message of another member in, whose key was checked. What is malformed or too much is dropped.
@@ -258,7 +261,8 @@ impl Drop for Council {
 
 impl Sequencer for Council {
     fn submit(&self, registration: Registration) -> Submission {
-        if let Err(refusal) = check_size(&registration) {
+        // The signature here, on the asker's thread: the council's own thread finds that it was checked.
+        if let Err(refusal) = check_size(&registration).and_then(|()| self.ledger.check(&registration)) {
             return Submission::ready(Answer::Refused(refusal));
         }
         let (answer, submission) = Submission::channel();
@@ -347,19 +351,18 @@ impl Host {
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             };
-            for _ in 0..BURST {
-                let Some(next) = command.take() else { break };
-                if matches!(next, Command::Stop) {
-                    return Ok(());
+            let (mut taken, mut bytes) = (0, 0);
+            while let Some(next) = command.take() {
+                match &next {
+                    Command::Stop => return Ok(()),
+                    Command::Heard { bytes: more, .. } => bytes += more,
+                    _ => {}
                 }
                 self.take(next)?;
-                command = queue.try_recv().ok();
-            }
-            if let Some(left) = command {
-                if matches!(left, Command::Stop) {
-                    return Ok(());
+                taken += 1;
+                if taken < BURST && bytes < BURST_BYTES {
+                    command = queue.try_recv().ok();
                 }
-                self.take(left)?;
             }
             let now = self.times.now();
             if self.member.next_wake(now) <= now.ms {

@@ -196,11 +196,11 @@ fn internal(content: &ContentHash, error: &dyn std::fmt::Display) -> AudioRefusa
 
 #[cfg(test)]
 mod tests {
-    use antiphon_ledger::{Options, bench, tree};
+    use antiphon_ledger::{Options, SealedBatch, seal::Sealer, tree};
     use antiphon_proto::{
         SecretKey,
         note::{self, Checkpoint, CosignedCheckpoint},
-        wire::{Block, Genesis, Song, block},
+        wire::{Genesis, Registration, Song},
     };
 
     use super::*;
@@ -209,29 +209,34 @@ mod tests {
     async fn the_log_is_served_as_the_ledger_has_it() {
         let directory = tempfile::tempdir().unwrap();
         let member = SecretKey::from_seed(&[7; 32]);
-        let genesis = Genesis::new("", 1, [0; 16], &[member.public()]);
+        let genesis = Genesis {
+            stamp_bits: 0,
+            batch_quota: 340,
+            ..Genesis::new("", 1, [0; 16], &[member.public()])
+        };
+        let network = genesis.network_id();
+        let sealer = Sealer::new(&genesis, SecretKey::from_seed(&[7; 32])).unwrap();
         let ledger = Ledger::open(directory.path(), Options::without_rule(Some(genesis))).unwrap();
         let content = |index: u64| ContentHash::of(&index.to_le_bytes());
-        let song = |index: u64| Song {
-            registrant: vec![1; 32],
-            title: "title".to_owned(),
-            fingerprint: vec![2; 9],
-            content_hash: content(index).0.to_vec(),
-            bytes: 1_000,
-            duration_ms: 60_000,
-            created_ms: 1,
-            signature: vec![3; 64],
-            ..Song::default()
-        };
-        let block = |index: u64| {
-            let body = Some(block::Body::Song(song(index)));
-            Block { version: 1, index, prev: vec![4; 32], height: 1, time_ms: 5, body }.to_bytes()
+        let song = |index: u64| {
+            let mut song = Song {
+                registrant: member.public().0.to_vec(),
+                title: "title".to_owned(),
+                fingerprint: vec![2; 9],
+                content_hash: content(index).0.to_vec(),
+                bytes: 1_000,
+                duration_ms: 60_000,
+                created_ms: 1,
+                ..Song::default()
+            };
+            song.sign(&network, &member);
+            song
         };
         for first in [0, 100, 200] {
-            let blocks: Vec<_> = (first..first + 100).map(block).collect();
-            let raw = |index| bench::RawSong { content: content(index), song_id: song(index).id() };
-            let songs: Vec<_> = (first..first + 100).map(raw).collect();
-            bench::append_raw(&ledger, &blocks, &songs, format!("seal {first}").as_bytes()).unwrap();
+            let songs: Vec<_> = (first..first + 100).map(|index| Registration::of_song(song(index))).collect();
+            let proposal = ledger.propose(5, &songs).unwrap();
+            let seal = sealer.seal(&proposal);
+            ledger.append(&SealedBatch { first, blocks: proposal.blocks, seal }).unwrap();
         }
         let desk = Arc::new(Desk::default());
         assert_eq!(desk.bundle(0, 1), Ok(None));
@@ -250,7 +255,7 @@ mod tests {
         assert_eq!(ends(1, 43), Some(vec![]));
         assert_eq!((ends(1, 45), ends(u64::MAX, 1)), (None, None));
         let tile = desk.tile(0, 1, 44).unwrap().unwrap();
-        assert_eq!((tile.len(), &tile[..32]), (44 * 32, &tree::leaf_hash(&block(256))[..]));
+        assert_eq!((tile.len(), &tile[..32]), (44 * 32, &tree::leaf_hash(&ledger.block(256).unwrap().unwrap())[..]));
         assert_eq!(desk.tile(300, 0, 1), Ok(None));
 
         assert_eq!((desk.checkpoint(), desk.proof(&ProofQuery::Index(5))), (Ok(None), Ok(None)));

@@ -16,11 +16,12 @@ use std::{
 };
 
 use antiphon_proto::{
-    ActId, NetworkId, PublicKey, SecretKey,
+    ActId, NetworkId, PublicKey, SecretKey, canonical,
     certificate::Certificate,
-    note,
+    limits, note,
     wire::{
-        CouncilAct, CouncilMessage, Motion, Pending, Registration, WalEntry, council_message::Body as Message,
+        Block, CouncilAct, CouncilMessage, Motion, Pending, Registration, WalEntry,
+        council_message::Body as Message,
     },
 };
 
@@ -466,10 +467,11 @@ impl<C: Chain, J: Journal> Member<C, J> {
     ) -> Result<(), Halt> {
         let end = self.chain.end();
         let (height, roster) = (end.position.height, end.roster);
-        for (bytes, index) in batch.blocks.iter().zip(batch.first..) {
-            // The ledger has accepted it, so it is a block.
-            let block = antiphon_proto::wire::Block::parse(bytes).ok();
-            let Some(registration) = block.and_then(|block| registration_of(&block).ok()) else { continue };
+        let waiting = if self.pool.is_empty() { &[][..] } else { &batch.blocks[..] };
+        for (bytes, index) in waiting.iter().zip(batch.first..) {
+            // The ledger has accepted it, so it is a block in its one form.
+            let block = canonical::decode_lenient::<Block>("block", limits::BLOCK_BYTES, bytes).ok();
+            let Some(registration) = block.and_then(registration_of) else { continue };
             if let Some(tickets) = self.pool.remove(&id_of(&registration)) {
                 self.answer(tickets, Answer::Accepted { index, height });
             }
