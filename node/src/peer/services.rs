@@ -209,11 +209,8 @@ mod tests {
     async fn the_log_is_served_as_the_ledger_has_it() {
         let directory = tempfile::tempdir().unwrap();
         let member = SecretKey::from_seed(&[7; 32]);
-        let genesis = Genesis {
-            stamp_bits: 0,
-            batch_quota: 340,
-            ..Genesis::new("", 1, [0; 16], &[member.public()])
-        };
+        let genesis =
+            Genesis { stamp_bits: 0, batch_quota: 340, ..Genesis::new("", 1, [0; 16], &[member.public()]) };
         let network = genesis.network_id();
         let sealer = Sealer::new(&genesis, SecretKey::from_seed(&[7; 32])).unwrap();
         let ledger = Ledger::open(directory.path(), Options::without_rule(Some(genesis))).unwrap();
@@ -233,7 +230,8 @@ mod tests {
             song
         };
         for first in [0, 100, 200] {
-            let songs: Vec<_> = (first..first + 100).map(|index| Registration::of_song(song(index))).collect();
+            let songs: Vec<_> =
+                (first..first + 100).map(|index| Registration::of_song(song(index))).collect();
             let proposal = ledger.propose(5, &songs).unwrap();
             let seal = sealer.seal(&proposal);
             ledger.append(&SealedBatch { first, blocks: proposal.blocks, seal }).unwrap();
@@ -255,7 +253,10 @@ mod tests {
         assert_eq!(ends(1, 43), Some(vec![]));
         assert_eq!((ends(1, 45), ends(u64::MAX, 1)), (None, None));
         let tile = desk.tile(0, 1, 44).unwrap().unwrap();
-        assert_eq!((tile.len(), &tile[..32]), (44 * 32, &tree::leaf_hash(&ledger.block(256).unwrap().unwrap())[..]));
+        assert_eq!(
+            (tile.len(), &tile[..32]),
+            (44 * 32, &tree::leaf_hash(&ledger.block(256).unwrap().unwrap())[..])
+        );
         assert_eq!(desk.tile(300, 0, 1), Ok(None));
 
         assert_eq!((desk.checkpoint(), desk.proof(&ProofQuery::Index(5))), (Ok(None), Ok(None)));
