@@ -15,8 +15,18 @@ use std::{
 };
 
 use antiphon::peer::checkpoints::{self, Judged};
-use antiphon_ledger::{Ledger, council::Council};
-use antiphon_proto::{SecretKey, note::Checkpoint};
+use antiphon_ledger::{
+    Ledger, Proposal, SealedBatch,
+    council::Council as Seat,
+    seal::{self, Sealed},
+};
+use antiphon_proto::{
+    SecretKey,
+    certificate::Certificate,
+    council::{VoteKind, vote_message},
+    note::Checkpoint,
+    wire::{Council, CouncilAct, Registration, registration},
+};
 
 use net::{Follows, Lie, Peer, eventually};
 use testing::{Artist, council, extend, key, logs, member};
@@ -112,6 +122,49 @@ async fn whoever_sends_a_false_seal_or_tile_is_banned_and_nobody_else() {
         eventually(|| same(&mine, &source)).await;
         assert!(!peer.has_banned(&good), "{lie:?}");
     }
+}
+
+/// A seal by one member, whoever that is at the time.
+fn seal_alone(ledger: &Ledger, proposal: &Proposal, by: &SecretKey) -> Vec<u8> {
+    let (network, height) = (ledger.network(), proposal.end.height);
+    let signers: &[u8] = if height > 1 { &[1] } else { &[] };
+    let council = [by.public()];
+    let value = Sealed { council: &council, position: &proposal.end, root: proposal.root }
+        .header(&network, signers)
+        .digest();
+    let mut certificate = Certificate::new(height, 0, value, 1);
+    certificate.add(0, by.sign(&vote_message(VoteKind::Precommit, &network, height, 0, Some(&value))));
+    seal::encode(signers, &certificate)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn behind_a_change_of_the_council_it_follows_until_it_knows_who_cosigns() {
+    let dirs = tempfile::tempdir().unwrap();
+    let source = logs::open(&dirs.path().join("source"));
+    let (old, heir) = (member(), key(9));
+    let artist = Artist::new(1, source.genesis());
+    let add = |registrations: &[Registration], by: &SecretKey| {
+        let proposal = source.propose(testing::START_MS, registrations).unwrap();
+        let seal = seal_alone(&source, &proposal, by);
+        source.append(&SealedBatch { first: proposal.first, blocks: proposal.blocks, seal }).unwrap();
+    };
+    let act = CouncilAct::change_member(Some(heir.public()), Some(old.public()), 100, [1; 16]);
+    let votes = vec![act.vote(&source.network(), &old)];
+    let change = Registration { body: Some(registration::Body::Council(Council { act: Some(act), votes })) };
+    // Decided at height 1, it takes effect at height 3.
+    add(&[change], &old);
+    for batch in 0..31 {
+        let songs: Vec<_> = (batch * 50..(batch + 1) * 50).map(|n| artist.song_registration(n)).collect();
+        add(&songs, if batch == 0 { &old } else { &heir });
+    }
+    cosign(&source, &heir);
+    let good = Peer::serving(&source, Lie::None).await;
+    let mine = logs::open(&dirs.path().join("mine"));
+    let peer = Peer::bare().await;
+    let _follows = peer.follow(&mine, None, &[&good]);
+    eventually(|| same(&mine, &source) && mine.checkpoint() == source.checkpoint()).await;
+    assert!(good.bundles() >= 6, "{} bundles", good.bundles());
+    assert!(!peer.has_banned(&good));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -236,7 +289,7 @@ async fn a_member_follows_nobody_but_stays_connected() {
     let source = grown(&dirs.path().join("source"), 100, 10);
     let other = Peer::serving(&source, Lie::None).await;
     let mine = logs::open(&dirs.path().join("mine"));
-    let seat: Arc<Council> = Arc::new(council(&mine, &dirs.path().join("mine")));
+    let seat: Arc<Seat> = Arc::new(council(&mine, &dirs.path().join("mine")));
     let peer = Peer::bare().await;
     let follows = peer.follow(&mine, Some(seat.clone()), &[&other]);
     eventually(|| follows.answered()).await;

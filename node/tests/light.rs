@@ -11,13 +11,16 @@ use std::{fs, path::Path, sync::Arc};
 use antiphon::{
     config::{self, Config, Mode},
     failure::{Failure, Kind},
-    light,
+    genesis_file, light,
     ops::Request,
     peer::get::GetRequest,
     system::pathhex,
 };
 use antiphon_ledger::Ledger;
-use antiphon_proto::note::{Checkpoint, origin};
+use antiphon_proto::{
+    note::{Checkpoint, origin},
+    wire::Genesis,
+};
 use common::{Machine, hash, tunes, wait_for, wait_scanned};
 use net::{Lie, Peer};
 use serde_json::Value;
@@ -137,6 +140,32 @@ async fn a_second_history_is_told_and_not_taken() {
         let info = ask(&dir, Request::LedgerInfo).await;
         assert_eq!((&info["size"], &info["root"]), (&300.into(), &one.root().to_string().into()));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn with_a_genesis_document_nobody_is_believed_about_the_network() {
+    let dirs = tempfile::tempdir().unwrap();
+    let ledger = grown(&dirs.path().join("ledger"), 1, 10);
+    let peer = Peer::serving(&ledger, Lie::None).await;
+    let genesis = Genesis::new("another", 1, [3; 16], &[key(5).public()]);
+    let document = dirs.path().join("net.toml");
+    fs::write(&document, genesis_file::write(&genesis)).unwrap();
+    let config = Config {
+        network: config::Network {
+            peer_vps: vec![peer.address.to_string()],
+            genesis: Some(document),
+            ..config::Network::default()
+        },
+        ..Config::default()
+    };
+    let folder = pathhex::encode(dirs.path());
+    let request = Request::Get(GetRequest { song: "#1".to_owned(), folder, container: None });
+    let dir = dirs.path().join("light");
+    let done =
+        light::execute(dir.clone(), &config, request, CancellationToken::new(), Arc::new(|_| {}), &|_| {});
+    let failed = Failure::of(&done.await.unwrap_err());
+    assert_eq!(failed.kind, Kind::Usage, "{failed}");
+    assert_eq!(ask(&dir, Request::LedgerInfo).await["network"], genesis.network_id().to_string());
 }
 
 #[test]

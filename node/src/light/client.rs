@@ -20,6 +20,7 @@ use super::{
 use crate::{
     config::Config,
     failure::{Failure, Kind},
+    genesis_file,
     peer::{Dialled, Opening, Reach, follow, tiles::Tiles},
     system::datadir::{DataDir, Lock},
 };
@@ -84,7 +85,11 @@ impl Client {
     ) -> anyhow::Result<Self> {
         let data = DataDir::open(&root)?;
         let lock = data.lock()?;
-        let known = Store::open(&data.light())?;
+        let known = match (Store::open(&data.light())?, &config.network.genesis) {
+            // Nobody's word is taken for it then.
+            (None, Some(path)) => Some(Store::create(&data.light(), genesis_file::read(path)?)?),
+            (known, _) => known,
+        };
         let dialled = Opening::new(data.clone(), config, Reach::Dial, cancel)?.network_only().await?;
         match join(&data, known, &dialled, report).await {
             Ok(store) => Ok(Self { store, network: dialled.network, _lock: lock }),

@@ -148,8 +148,10 @@ impl Follower {
         }
     }
 
+    /// Whether the council brings this peer its blocks. A member that has stopped hears nothing and must follow.
     fn is_member(&self) -> bool {
-        self.council.as_ref().is_some_and(|council| council.report().voting != Voting::NotAMember)
+        let gone = |voting| matches!(voting, Voting::NotAMember | Voting::Halted(_));
+        self.council.as_ref().is_some_and(|council| !gone(council.report().voting))
     }
 
     /// Waits until this peer is a member, or is one no more.
@@ -251,6 +253,7 @@ impl Follower {
     async fn follow_peer(&self, peer: PeerId, others: &[Multiaddr]) -> anyhow::Result<()> {
         let id = self.ledger.network();
         self.upstream.send_replace(Some(peer));
+        let mut council = self.ledger.roster().next().clone();
         self.catch_up(others).await?;
         let from = self.ledger.size();
         let mut stream = self.network.follow(peer, id, from).await?;
@@ -276,6 +279,14 @@ impl Follower {
                     self.take_batch(peer, batch).await?;
                     if let Some((_, note)) = ahead.take_if(|(size, _)| *size <= self.ledger.size()) {
                         ahead = self.take_checkpoint(peer, note).await?;
+                    }
+                    // Whoever cosigns what is far ahead may be known only now.
+                    if *self.ledger.roster().next() != council {
+                        council = self.ledger.roster().next().clone();
+                        self.catch_up(others).await?;
+                        if self.ledger.size() > stream.position() {
+                            stream = self.network.follow(peer, id, self.ledger.size()).await?;
+                        }
                     }
                 }
                 Some(Followed::Checkpoint(note)) => {

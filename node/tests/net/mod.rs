@@ -61,7 +61,7 @@ pub enum Lie {
 struct Liar {
     desk: Arc<Desk>,
     lie: Lie,
-    served: AtomicUsize,
+    served: Arc<AtomicUsize>,
     network: Mutex<Option<Network>>,
 }
 
@@ -97,11 +97,12 @@ impl LedgerSource for Liar {
         }
         let mut bundle = self.desk.bundle(index, width)?;
         let Some(made) = &mut bundle else { return Ok(bundle) };
+        let served = self.served.fetch_add(1, Ordering::Relaxed);
         match &self.lie {
             Lie::Blocks => *made.entries.last_mut().unwrap() ^= 1,
             Lie::Seals => made.seals.iter_mut().for_each(|seal| *seal.seal.last_mut().unwrap() ^= 1),
             Lie::NoSeals => made.seals.clear(),
-            Lie::StopsAfter(most) if self.served.fetch_add(1, Ordering::Relaxed) >= *most => {
+            Lie::StopsAfter(most) if served >= *most => {
                 let network = self.network.lock().unwrap().take();
                 if let Some(network) = network {
                     tokio::runtime::Handle::current().spawn(async move { network.shutdown().await });
@@ -142,6 +143,7 @@ pub struct Peer {
     pub network: Network,
     pub address: Multiaddr,
     banned: Arc<Mutex<Vec<PeerId>>>,
+    served: Arc<AtomicUsize>,
     _library: Option<TempDir>,
 }
 
@@ -157,10 +159,12 @@ impl Peer {
         let desk = Arc::new(Desk::default());
         let dir = tempfile::tempdir().unwrap();
         desk.open(ledger.clone(), library(ledger, &dir), Arc::new(Offline));
-        let liar = Liar { desk: desk.clone(), lie, served: AtomicUsize::new(0), network: Mutex::new(None) };
+        let served = Arc::new(AtomicUsize::new(0));
+        let liar = Liar { desk: desk.clone(), lie, served: served.clone(), network: Mutex::new(None) };
         let liar = Arc::new(liar);
-        let peer = Self::start(liar.clone(), desk, Some(dir)).await;
+        let mut peer = Self::start(liar.clone(), desk, Some(dir)).await;
         *liar.network.lock().unwrap() = Some(peer.network.clone());
+        peer.served = served;
         peer
     }
 
@@ -184,11 +188,16 @@ impl Peer {
             }
         });
         let address = network.listen_addrs().await.remove(0);
-        Self { network, address, banned, _library: dir }
+        Self { network, address, banned, served: Arc::default(), _library: dir }
     }
 
     pub fn id(&self) -> PeerId {
         self.network.local_peer_id()
+    }
+
+    /// Bundles that it has served.
+    pub fn bundles(&self) -> usize {
+        self.served.load(Ordering::Relaxed)
     }
 
     pub fn has_banned(&self, other: &Self) -> bool {
