@@ -354,6 +354,7 @@ impl Inner {
     fn accept(&self, writer: &mut Writer, tip: Tip, batch: &SealedBatch) -> Result<Accepted, AppendError> {
         let first = tip.position.size;
         check_limits(first, &batch.blocks)?;
+        seal::check_order(&tip.seal, &batch.seal)?;
         let prepared = writer.prepared.take();
         let prepared = match prepared.filter(|prepared| prepared.is(first, &batch.blocks)) {
             Some(prepared) => {

@@ -102,6 +102,16 @@ fn split(seal: &[u8]) -> Result<Option<Parts<'_>>, SealError> {
     }
 }
 
+/// Whether a seal may come behind another (empty at the start). One of the old kind comes only behind its like: the
+/// log's own signature in a checkpoint is the same bytes, and must not do for a certificate.
+///
+/// # Errors
+/// [`SealError::Form`].
+pub fn check_order(previous: &[u8], seal: &[u8]) -> Result<(), SealError> {
+    let is_old = |seal: &[u8]| Ok::<_, SealError>(split(seal)?.is_none());
+    if is_old(seal)? && !previous.is_empty() && !is_old(previous)? { Err(SealError::Form) } else { Ok(()) }
+}
+
 /// Who signed the batch before, as the bitmap in a seal says. A seal of the old kind says nothing.
 #[must_use]
 pub fn signers(seal: &[u8]) -> &[u8] {
@@ -306,6 +316,18 @@ mod tests {
         let larger = Sealed { council: &two, ..sealed };
         assert_eq!(policy.verify(&larger, note.as_bytes()), Err(SealError::Form));
         drop(secrets);
+    }
+
+    #[test]
+    fn a_seal_of_the_old_kind_comes_behind_its_like_only() {
+        let certificate = encode(&[], &Certificate::new(1, 0, ValueId([3; 32]), 1));
+        let note = b"antiphon/x\n1\n";
+        assert_eq!(check_order(b"", note), Ok(()));
+        assert_eq!(check_order(note, note), Ok(()));
+        assert_eq!(check_order(note, &certificate), Ok(()));
+        assert_eq!(check_order(&certificate, &certificate), Ok(()));
+        assert_eq!(check_order(&certificate, note), Err(SealError::Form));
+        assert_eq!(check_order(b"", b"xyz"), Err(SealError::Form));
     }
 
     #[test]

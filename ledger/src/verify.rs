@@ -10,7 +10,7 @@ use crate::{
     ledger::{Inner, Ledger, REPORT_EVERY},
     progress::{Progress, Stage},
     rule::{NearDuplicates, NoRule, Similar},
-    seal::signers,
+    seal::{check_order, signers},
     state::{Applied, ApplyError, Batch, Checked, ContentEntry, Entry, Position, View},
     store::{RawBatch, Step, Tip},
 };
@@ -173,9 +173,13 @@ impl Inner {
         tip.position = state.position();
         let Applied { entries, changes } = state.finish();
         tip.roster = Arc::new(roster.advance(tip.position.height, signers(&batch.seal), changes));
-        tip.seal.clone_from(&batch.seal);
         let (first, last) = (batch.first, tip.position.size.saturating_sub(1));
-        tip.check_seal(&self.policy).map_err(|source| VerifyError::Seal { first, last, source })?;
+        check_order(&tip.seal, &batch.seal)
+            .and_then(|()| {
+                tip.seal.clone_from(&batch.seal);
+                tip.check_seal(&self.policy)
+            })
+            .map_err(|source| VerifyError::Seal { first, last, source })?;
         self.verify_index(batch, &entries, &tip.position)
     }
 

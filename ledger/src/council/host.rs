@@ -215,6 +215,7 @@ impl Council {
             pace,
             rejoin,
         };
+        let quorum_ms = times.now().ms;
         let member = Member::new(setup, times.now());
         let (report_in, report) = watch::channel(member.report(times.now()));
         let (members_in, members) = watch::channel(all_members(&ledger.roster()));
@@ -232,6 +233,7 @@ impl Council {
             presence: Arc::clone(&presence),
             checkpoint: None,
             checkpointed: None,
+            quorum_ms,
         };
         let thread = std::thread::Builder::new()
             .name("ledger-council".to_owned())
@@ -390,6 +392,8 @@ struct Host {
     checkpoint: Option<(String, Members)>,
     /// When the last one was.
     checkpointed: Option<Instant>,
+    /// When there was a quorum last.
+    quorum_ms: u64,
 }
 
 impl Host {
@@ -525,7 +529,12 @@ impl Host {
                 changed
             });
         }
-        self.report.send_replace(self.member.report(now));
+        let mut report = self.member.report(now);
+        if report.has_quorum() {
+            self.quorum_ms = now.ms;
+        }
+        report.alone_ms = now.ms.saturating_sub(self.quorum_ms);
+        self.report.send_replace(report);
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use antiphon_proto::{
 use crate::{
     refusal::Refusal,
     roster::{Changes, Roster},
-    seal::{SealPolicy, Sealed, signers},
+    seal::{SealPolicy, Sealed, check_order, signers},
     state::Position,
 };
 
@@ -54,6 +54,8 @@ pub struct GenesisCouncil {
     policy: SealPolicy,
     roster: Roster,
     changes: Changes,
+    /// The seal of the batch before.
+    seal: Vec<u8>,
     /// An act that cannot stand where it does.
     wrong: Option<Refusal>,
     size: u64,
@@ -65,7 +67,7 @@ impl GenesisCouncil {
     pub fn new(genesis: &Genesis) -> Self {
         let roster = Roster::genesis(&genesis.member_keys());
         let changes = roster.no_changes();
-        Self { policy: SealPolicy::new(genesis), roster, changes, wrong: None, size: 0 }
+        Self { policy: SealPolicy::new(genesis), roster, changes, seal: Vec::new(), wrong: None, size: 0 }
     }
 }
 
@@ -89,7 +91,10 @@ impl Council for GenesisCouncil {
         let position =
             Position { size: batch.size, link: batch.head, height: batch.height, time_ms: batch.time_ms };
         let sealed = Sealed { council: self.roster.current(), position: &position, root: batch.root };
-        self.policy.verify(&sealed, batch.seal).map_err(|error| error.to_string())?;
+        check_order(&self.seal, batch.seal)
+            .and_then(|()| self.policy.verify(&sealed, batch.seal))
+            .map_err(|error| error.to_string())?;
+        self.seal = batch.seal.to_vec();
         let nothing = self.roster.no_changes();
         let changes = std::mem::replace(&mut self.changes, nothing);
         self.roster = self.roster.advance(batch.height, signers(batch.seal), changes);

@@ -33,6 +33,8 @@ const BEHIND: u32 = 3;
 const OTHERS: usize = 8;
 /// First and longest pause between attempts.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// A member that meets no quorum for so long follows like any other peer, until it meets one.
+const ALONE_MS: u64 = 15_000;
 /// So often it is looked whether this peer is a member of the council.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// First and longest pause between attempts to reach an address that a member keeps up.
@@ -148,10 +150,13 @@ impl Follower {
         }
     }
 
-    /// Whether the council brings this peer its blocks. A member that has stopped hears nothing and must follow.
+    /// Whether the council brings this peer its blocks. A member that has stopped hears nothing and must follow; so must
+    /// one that has not met a quorum for a while: the council may have changed without it, and refuse it.
     fn is_member(&self) -> bool {
-        let gone = |voting| matches!(voting, Voting::NotAMember | Voting::Halted(_));
-        self.council.as_ref().is_some_and(|council| !gone(council.report().voting))
+        self.council.as_ref().is_some_and(|council| {
+            let report = council.report();
+            !matches!(report.voting, Voting::NotAMember | Voting::Halted(_)) && report.alone_ms < ALONE_MS
+        })
     }
 
     /// Waits until this peer is a member, or is one no more.

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use antiphon_ledger::{Ledger, OpenError, Options, Stage};
+use antiphon_ledger::{Ledger, OpenError, Options, Stage, council::Voting};
 use antiphon_p2p::{ConnectionLimits, Event, Network, Services};
 use antiphon_proto::{NetworkId, wire::Genesis};
 use anyhow::{Context, bail};
@@ -467,11 +467,13 @@ fn follow(
         cancel: peer.cancel.clone(),
     };
     peer.spawn(follower.run(addresses));
-    let sequencer = peer.orders_here();
+    let council = peer.seat.as_ref().map(|seat| seat.council.clone());
     let (library, mut connected) = (peer.library.clone(), peer.upstream.clone());
     peer.spawn(async move {
         loop {
-            if sequencer || connected.borrow_and_update().is_some() {
+            let orders_here =
+                council.as_ref().is_some_and(|council| council.report().voting != Voting::NotAMember);
+            if orders_here || connected.borrow_and_update().is_some() {
                 match library.retry_pending().await {
                     Ok(0) => {}
                     Ok(settled) => tracing::info!(settled, "waiting registrations have their answer"),
@@ -479,7 +481,7 @@ fn follow(
                 }
             }
             tokio::select! {
-                changed = connected.changed(), if !sequencer => if changed.is_err() { return },
+                changed = connected.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep(RETRY_EVERY) => {}
             }
         }

@@ -62,6 +62,8 @@ pub struct Report {
     pub quorum: usize,
     /// The council of the height after it, when it is another.
     pub next: Option<Vec<PublicKey>>,
+    /// Milliseconds for which too few members have been there, 0 while there are enough.
+    pub alone_ms: u64,
     /// Motions that are open.
     pub motions: Vec<(ActId, Motion)>,
 }
@@ -115,6 +117,7 @@ impl<C: Chain, J: Journal> Member<C, J> {
             members: members.collect(),
             quorum: quorum(roster.current().len()),
             next: (roster.next() != roster.current()).then(|| roster.next().to_vec()),
+            alone_ms: 0,
             motions: self
                 .motions
                 .all()
