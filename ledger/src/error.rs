@@ -166,6 +166,9 @@ pub enum AppendError {
     /// An earlier write failed in a way that leaves open what is on the disk.
     #[error("an earlier write failed; nothing is appended until the ledger is opened again")]
     Halted,
+    /// The council's thread has too much to do.
+    #[error("the council has too much to do just now; the batch may be tried again")]
+    Busy,
     /// The index cannot take more in.
     #[error("the index cannot be written: {0}; nothing is appended until it can")]
     Index(String),

@@ -202,6 +202,22 @@ fn a_dump_may_begin_later() {
 }
 
 #[test]
+fn nothing_of_somebody_elses_is_overwritten() {
+    let (_keep, ledger) = ledger(150);
+    let out = tempfile::tempdir().unwrap();
+    for (name, text) in [("README.md", "mine"), ("song.ogg", "music")] {
+        let file = out.path().join(name);
+        fs::write(&file, text).unwrap();
+        let refused = dump::write(&ledger, out.path(), 0, &mut silent);
+        assert!(matches!(refused, Err(DumpError::Occupied(_))), "{name}");
+        assert_eq!(fs::read_dir(out.path()).unwrap().count(), 1);
+        assert_eq!(fs::read_to_string(&file).unwrap(), text);
+        fs::remove_file(file).unwrap();
+    }
+    write(&ledger, out.path());
+}
+
+#[test]
 fn there_is_nothing_to_dump_without_a_checkpoint() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = open(dir.path());

@@ -291,7 +291,11 @@ impl Council {
     pub async fn append(&self, batch: SealedBatch) -> Result<(), AppendError> {
         let (done, answer) = oneshot::channel();
         let command = Command::Append { batch: Box::new(batch), done };
-        self.commands.try_send(command).map_err(|_| AppendError::Halted)?;
+        match self.commands.try_send(command) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => return Err(AppendError::Busy),
+            Err(TrySendError::Disconnected(_)) => return Err(AppendError::Halted),
+        }
         answer.await.unwrap_or(Err(AppendError::Halted))
     }
 

@@ -75,6 +75,7 @@ pub fn write(
         return Err(DumpError::Start { from, size });
     }
     files::make_dir(dir)?;
+    check_ours(dir)?;
     let before = existing(dir, ledger, from, size)?;
     let mut out = Out { dir, files: 0, bytes: 0, full: Vec::new() };
     let start = out.first_missing(from, before);
@@ -91,6 +92,30 @@ pub fn write(
     files::write_atomically(&dir.join(MANIFEST), &manifest.to_bytes()?)?;
     out.remove_partials()?;
     Ok(Written { manifest, files: out.files.saturating_add(2), bytes: out.bytes })
+}
+
+/// A folder that holds other things is not written into: nothing of somebody's own is overwritten.
+fn check_ours(dir: &Path) -> Result<(), DumpError> {
+    if dir.join(MANIFEST).exists() {
+        return Ok(());
+    }
+    let error = |error| DumpError::Source { file: dir.display().to_string(), error };
+    for entry in fs::read_dir(dir).map_err(error)? {
+        let name = entry.map_err(error)?.file_name();
+        // What a first dump that was interrupted leaves behind.
+        let tops = TEXTS.iter().filter_map(|(path, _)| path.split('/').next()).chain(["tile", "seals"]);
+        let ours = [GENESIS, CHECKPOINT].into_iter().chain(tops).any(|top| {
+            let temporary = Path::new(top).with_extension(files::TEMPORARY);
+            name == *top || name == temporary.as_os_str()
+        });
+        let text = TEXTS.iter().find(|(path, _)| name == **path);
+        let changed = text
+            .is_some_and(|(path, text)| fs::read(dir.join(path)).is_ok_and(|found| found != text.as_bytes()));
+        if !ours || changed {
+            return Err(DumpError::Occupied(format!("a folder with other things: {}", name.display())));
+        }
+    }
+    Ok(())
 }
 
 /// Size of the dump that is there, which this one must continue.

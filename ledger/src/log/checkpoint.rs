@@ -116,6 +116,7 @@ impl Log {
         members: &[PublicKey],
     ) -> Result<bool, CheckpointError> {
         let (size, theirs) = (new.checkpoint.size, new.checkpoint.root);
+        new.drop_unknown_members();
         self.check_root(store, &Kept::new(&new, Vec::new()))?;
         let mut kept = self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
         match &*kept {

@@ -112,15 +112,18 @@ impl Client {
 
     /// The song and its file that is meant, both proven.
     async fn find(&self, wanted: &[Wanted]) -> anyhow::Result<(Song, Choice)> {
-        let mut last = None;
+        let mut worst: Option<anyhow::Error> = None;
         for wanted in wanted {
             match self.prove(wanted).await {
                 Ok(proven) => return self.open_block(proven).await,
-                Err(error) if Failure::of(&error).kind == Kind::NotFound => last = Some(error),
-                Err(error) => return Err(error),
+                // It may still be meant in another way, and known to somebody as that.
+                Err(error) => match &worst {
+                    Some(worse) if Failure::of(worse).kind != Kind::NotFound => {}
+                    _ => worst = Some(error),
+                },
             }
         }
-        Err(last.unwrap_or_else(|| Failure::new(Kind::NotFound, "nothing was asked for").into()))
+        Err(worst.unwrap_or_else(|| Failure::new(Kind::NotFound, "nothing was asked for").into()))
     }
 
     async fn open_block(&self, proven: Proven) -> anyhow::Result<(Song, Choice)> {

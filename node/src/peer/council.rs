@@ -167,7 +167,7 @@ impl Seated {
 impl Orders for Seated {
     fn submit(&self, registration: Registration, hops: u32) -> BoxFuture<'static, Verdict> {
         match self.council.report().voting {
-            Voting::NotAMember => self.elsewhere.submit(registration, hops),
+            Voting::NotAMember | Voting::Halted(_) => self.elsewhere.submit(registration, hops),
             _ => self.here.submit(registration, hops),
         }
     }

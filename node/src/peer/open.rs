@@ -107,6 +107,8 @@ pub(crate) struct Dialled {
     pub(crate) network: Network,
     /// Where others may be reached.
     pub(crate) addresses: VecDeque<Multiaddr>,
+    /// How many of them, from the first on, were named for this run; the others are remembered.
+    pub(crate) named: usize,
     /// The network that is insisted on.
     pub(crate) insist: Option<NetworkId>,
     /// What is remembered of the network.
@@ -118,7 +120,8 @@ impl<'c> Opening<'c> {
     pub(crate) async fn network_only(mut self) -> anyhow::Result<Dialled> {
         let node_key = keyfile::load_or_create(&self.data.key("node"))?;
         let network = self.network(&node_key.seed()).await?;
-        Ok(Dialled { network, addresses: self.addresses, insist: self.insist, state: self.state })
+        let named = self.config.network.peer_vps.len();
+        Ok(Dialled { network, addresses: self.addresses, named, insist: self.insist, state: self.state })
     }
 
     pub(crate) fn new(
@@ -154,8 +157,26 @@ impl<'c> Opening<'c> {
             Reach::Serve => true,
         };
         let network = if wants_network { Some(self.network(&node_key.seed()).await?) } else { None };
+        let named = self.config.network.genesis.as_deref().map(genesis_file::read).transpose()?;
+        if let (Some(named), Some(insist)) = (named.as_ref().map(Genesis::network_id), self.insist)
+            && named != insist
+        {
+            let message = format!("the genesis document is of network {named}, not of {insist}");
+            bail!(Failure::new(Kind::Usage, message));
+        }
         let ledger = match self.ledger(None, report.clone()).await? {
             Some(ledger) => {
+                if let Some(named) = named.filter(|named| named.network_id() != ledger.network()) {
+                    bail!(Failure::new(
+                        Kind::Usage,
+                        format!(
+                            "this data directory belongs to network {}, and the genesis document is of {}; use another \
+                             --data-dir",
+                            ledger.network(),
+                            named.network_id()
+                        )
+                    ));
+                }
                 self.check_asked(network.as_ref(), ledger.network()).await?;
                 ledger
             }

@@ -91,6 +91,20 @@ impl CosignedCheckpoint {
         new
     }
 
+    /// Drops lines of keys that are not known here but have the name of a member or of the log. Whoever knows them would
+    /// refuse the whole note for one that is forged, and blame who passed it on.
+    pub fn drop_unknown_members(&mut self) {
+        let origin = &self.checkpoint.origin;
+        let is_member = |name: &str| {
+            let digits = name.strip_prefix("antiphon/").unwrap_or_default();
+            digits.len() == 16 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+        };
+        self.witness_lines.retain(|line| {
+            let name = signature_line(line).map_or("", |(name, _)| name);
+            name != origin && !is_member(name)
+        });
+    }
+
     /// Takes in what another note says of the same text and this one lacks; both must have been opened with the same
     /// members. Returns whether there was anything.
     pub fn merge(&mut self, other: &Self) -> bool {
@@ -198,6 +212,20 @@ mod tests {
         out.cosignatures =
             secrets.iter().map(|secret| out.checkpoint.cosign(secret, 1_700_000_000)).collect();
         out
+    }
+
+    #[test]
+    fn lines_in_a_members_name_are_not_passed_on_unread() {
+        let (secrets, members) = keys(4);
+        let witness = "\u{2014} witness.example/w1 jWbPPwAAAABkGFDLEZMHwSRaJNiIDoe9".to_owned();
+        let mut made = cosigned(&secrets);
+        made.witness_lines.push(witness.clone());
+        // Whoever knows three of the four cannot tell the fourth's line from a forged one.
+        let mut read = CosignedCheckpoint::open(made.encode().as_bytes(), ORIGIN, &members[1..]).unwrap();
+        assert_eq!(read.witness_lines.len(), 3, "a signature of the log, a cosignature, a witness");
+        read.drop_unknown_members();
+        assert_eq!(read.witness_lines, [witness]);
+        read.check_quorum(&members[1..]).unwrap();
     }
 
     #[test]
