@@ -35,7 +35,10 @@ impl StateDigest {
     }
 
     /// Takes the next block in. `song_index` finds the block of the song that a variant names.
-    pub(super) fn add(
+    ///
+    /// # Errors
+    /// A block that no ledger may hold, or a song that cannot be found.
+    pub fn add(
         &mut self,
         block: &Block,
         song_index: impl FnMut(&SongId) -> Result<Option<u64>, Fault>,
