@@ -16,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use antiphon_benches::{NOW_MS, song};
 use antiphon_ledger::{
     Ledger, Options, SealedBatch,
     bench::{RawSong, append_raw},
@@ -27,35 +28,6 @@ use antiphon_proto::{
 };
 
 const BATCH: usize = 256;
-/// What a registration of a real song holds.
-const FINGERPRINT: usize = 2_532;
-const NOW: u64 = 1_700_000_000_000;
-
-fn song(number: u64, genesis: &Genesis, registrant: &SecretKey) -> Song {
-    let mut fingerprint = vec![0; FINGERPRINT];
-    blake3::Hasher::new().update(&number.to_le_bytes()).finalize_xof().fill(&mut fingerprint);
-    let mut song = Song {
-        registrant: registrant.public().0.to_vec(),
-        fingerprint,
-        content_hash: blake3::hash(&number.to_le_bytes()).as_bytes().to_vec(),
-        container: 2,
-        bytes: 30_000_000,
-        duration_ms: 240_000,
-        title: format!("A song with a title of usual length, number {number}"),
-        artist: "An artist with a usual name".to_owned(),
-        album: "An album of songs".to_owned(),
-        album_artist: "An artist with a usual name".to_owned(),
-        genre: "Electronic".to_owned(),
-        year: 2020,
-        track: 4,
-        isrc: "GBAYE6700150".to_owned(),
-        mbid: vec![7; 16],
-        created_ms: NOW,
-        ..Song::default()
-    };
-    song.sign(&genesis.network_id(), registrant);
-    song
-}
 
 fn open(dir: &Path, genesis: &Genesis) -> Ledger {
     Ledger::open(dir, Options::without_rule(Some(genesis.clone()))).unwrap()
@@ -108,7 +80,7 @@ fn main() {
     let genesis = Genesis {
         stamp_bits: 0,
         batch_quota: u32::MAX,
-        ..Genesis::new("bench", NOW, [0; 16], &[member.public()])
+        ..Genesis::new("bench", NOW_MS, [0; 16], &[member.public()])
     };
     let sealer = Sealer::new(&genesis, member).unwrap();
     let registrant = SecretKey::from_seed(&[2; 32]);
@@ -130,7 +102,7 @@ fn main() {
         let registrations: Vec<_> = songs.into_iter().map(Registration::of_song).collect();
         let mut sealed = None;
         times.add(3, || {
-            let proposal = order.propose(NOW, &registrations).unwrap();
+            let proposal = order.propose(NOW_MS, &registrations).unwrap();
             let seal = sealer.seal(&proposal);
             let batch = SealedBatch { first: proposal.first, blocks: proposal.blocks, seal };
             order.append(&batch).unwrap();

@@ -16,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use antiphon_benches::{NOW_MS, song};
 use antiphon_ledger::{
     Ledger,
     council::{Council, Options, Pace, Transport},
@@ -23,37 +24,14 @@ use antiphon_ledger::{
 };
 use antiphon_proto::{
     PublicKey, SecretKey, canonical,
-    wire::{Genesis, Registration, Song},
+    wire::{Genesis, Registration},
 };
 
-/// What a registration of a real song holds.
-const FINGERPRINT: usize = 2_532;
-const NOW: u64 = 1_700_000_000_000;
 /// Registrants, so that a full batch does not depend on one of them.
 const ARTISTS: u8 = 8;
 const BATCH: usize = 340;
 /// Songs that are handed in one after the other, to see how long one takes.
 const LONE: u64 = 20;
-
-fn song(number: u64, genesis: &Genesis, registrant: &SecretKey) -> Registration {
-    let mut fingerprint = vec![0; FINGERPRINT];
-    blake3::Hasher::new().update(&number.to_le_bytes()).finalize_xof().fill(&mut fingerprint);
-    let mut song = Song {
-        registrant: registrant.public().0.to_vec(),
-        fingerprint,
-        content_hash: blake3::hash(&number.to_le_bytes()).as_bytes().to_vec(),
-        container: 2,
-        bytes: 30_000_000,
-        duration_ms: 240_000,
-        title: format!("A song with a title of usual length, number {number}"),
-        artist: "An artist with a usual name".to_owned(),
-        album: "An album of songs".to_owned(),
-        created_ms: NOW,
-        ..Song::default()
-    };
-    song.sign(&genesis.network_id(), registrant);
-    Registration::of_song(song)
-}
 
 /// Carries a message into the other members' queues.
 struct Lan {
@@ -84,7 +62,7 @@ fn council(dir: &Path, members: u8, songs: u64) -> Measured {
     let keys: Vec<SecretKey> = (0..members).map(|n| SecretKey::from_seed(&[n + 1; 32])).collect();
     let public: Vec<PublicKey> = keys.iter().map(SecretKey::public).collect();
     let genesis =
-        Genesis { stamp_bits: 0, batch_quota: 340, ..Genesis::new("bench", NOW, [members; 16], &public) };
+        Genesis { stamp_bits: 0, batch_quota: 340, ..Genesis::new("bench", NOW_MS, [members; 16], &public) };
     let all = Arc::new(RwLock::new(HashMap::new()));
     let mut ledgers = Vec::new();
     for key in keys {
@@ -94,7 +72,7 @@ fn council(dir: &Path, members: u8, songs: u64) -> Measured {
         let options = Options {
             dir: home.join("council"),
             key,
-            clock: Arc::new(|| NOW),
+            clock: Arc::new(|| NOW_MS),
             pace: Pace { height: 0, ..Pace::default() },
             rejoin: false,
         };
@@ -112,12 +90,13 @@ fn council(dir: &Path, members: u8, songs: u64) -> Measured {
     }
     let artists: Vec<SecretKey> = (0..ARTISTS).map(|n| SecretKey::from_seed(&[100 + n; 32])).collect();
     let artist = |number: u64| &artists[usize::try_from(number).unwrap() % artists.len()];
-    let made: Vec<Registration> = (0..songs).map(|n| song(n, &genesis, artist(n))).collect();
+    let made: Vec<Registration> =
+        (0..songs).map(|n| Registration::of_song(song(n, &genesis, artist(n)))).collect();
     let first = &members[0].1;
     // One after the other, on a council that has nothing else to do. The first ones wait for the start.
     let mut lone: Vec<Duration> = (0..LONE)
         .map(|n| {
-            let registration = song(1_000_000 + n, &genesis, artist(n));
+            let registration = Registration::of_song(song(1_000_000 + n, &genesis, artist(n)));
             let start = Instant::now();
             assert!(matches!(first.submit(registration).wait(), Answer::Accepted { .. }));
             start.elapsed()
@@ -152,8 +131,9 @@ fn council(dir: &Path, members: u8, songs: u64) -> Measured {
 /// The same bytes, a batch at a time, into one file.
 fn plain(dir: &Path, songs: u64) -> f64 {
     let key = SecretKey::from_seed(&[1; 32]);
-    let genesis = Genesis::new("bench", NOW, [0; 16], &[key.public()]);
-    let bytes: Vec<Vec<u8>> = (0..songs).map(|n| canonical::encode(&song(n, &genesis, &key))).collect();
+    let genesis = Genesis::new("bench", NOW_MS, [0; 16], &[key.public()]);
+    let bytes: Vec<Vec<u8>> =
+        (0..songs).map(|n| canonical::encode(&Registration::of_song(song(n, &genesis, &key)))).collect();
     let mut file = File::create(dir.join("plain")).unwrap();
     let start = Instant::now();
     for batch in bytes.chunks(BATCH) {

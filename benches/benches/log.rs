@@ -13,6 +13,7 @@ use std::{
 };
 
 use antiphon_benches::median;
+use antiphon_benches::{NOW_MS, song};
 use antiphon_ledger::{
     Ledger, Options, SealedBatch,
     dump::{self, DirSource, DumpSource as _, VerifyOptions},
@@ -27,48 +28,25 @@ use antiphon_ledger::{
 use antiphon_proto::{
     PublicKey, SecretKey,
     note::{self, Checkpoint, CosignedCheckpoint},
-    wire::{Genesis, Registration, Song},
+    wire::{Genesis, Registration},
 };
 
 const BATCH: u64 = 256;
-/// What a registration of a real song holds.
-const FINGERPRINT: usize = 2_532;
-const NOW: u64 = 1_700_000_000_000;
 const ROUNDS: usize = 5;
-
-fn song(number: u64, genesis: &Genesis, registrant: &SecretKey) -> Song {
-    let mut fingerprint = vec![0; FINGERPRINT];
-    blake3::Hasher::new().update(&number.to_le_bytes()).finalize_xof().fill(&mut fingerprint);
-    let mut song = Song {
-        registrant: registrant.public().0.to_vec(),
-        fingerprint,
-        content_hash: blake3::hash(&number.to_le_bytes()).as_bytes().to_vec(),
-        container: 2,
-        bytes: 30_000_000,
-        duration_ms: 240_000,
-        title: format!("A song with a title of usual length, number {number}"),
-        artist: "An artist with a usual name".to_owned(),
-        album: "An album of songs".to_owned(),
-        created_ms: NOW,
-        ..Song::default()
-    };
-    song.sign(&genesis.network_id(), registrant);
-    song
-}
 
 /// A ledger of at least `blocks` songs, with a checkpoint by four members over all of it.
 fn ledger(dir: &Path, blocks: u64, members: &[SecretKey]) -> Ledger {
     let genesis = Genesis {
         stamp_bits: 0,
         batch_quota: u32::MAX,
-        ..Genesis::new("bench", NOW, [0; 16], &[members[0].public()])
+        ..Genesis::new("bench", NOW_MS, [0; 16], &[members[0].public()])
     };
     let sealer = Sealer::new(&genesis, SecretKey::from_seed(&members[0].seed())).unwrap();
     let ledger = Ledger::open(dir, Options::without_rule(Some(genesis.clone()))).unwrap();
     while ledger.size() < blocks {
         let songs = (ledger.size()..ledger.size() + BATCH).map(|n| song(n, &genesis, &members[0]));
         let registrations: Vec<_> = songs.map(Registration::of_song).collect();
-        let proposal = ledger.propose(NOW, &registrations).unwrap();
+        let proposal = ledger.propose(NOW_MS, &registrations).unwrap();
         let seal = sealer.seal(&proposal);
         ledger.append(&SealedBatch { first: proposal.first, blocks: proposal.blocks, seal }).unwrap();
     }
@@ -76,7 +54,7 @@ fn ledger(dir: &Path, blocks: u64, members: &[SecretKey]) -> Ledger {
     let checkpoint = Checkpoint { origin, size: ledger.size(), root: ledger.root() };
     let mut cosigned = CosignedCheckpoint::new(checkpoint.clone());
     cosigned.log_signatures = vec![(members[0].public(), checkpoint.log_signature(&members[0]))];
-    cosigned.cosignatures = members.iter().map(|member| checkpoint.cosign(member, NOW / 1000)).collect();
+    cosigned.cosignatures = members.iter().map(|member| checkpoint.cosign(member, NOW_MS / 1000)).collect();
     let keys: Vec<PublicKey> = members.iter().map(SecretKey::public).collect();
     ledger.put_checkpoint(cosigned.encode().as_bytes(), &keys).unwrap();
     ledger

@@ -1,9 +1,47 @@
-//! What the benches share: medians, ratios and real music.
+//! What the benches share: medians, ratios, songs and real music.
 //!
 //! Machines are noisy, so every bench runs its subject and its peer in turn, in the same run, and reports the ratio
 //! of the medians. Nothing here is a test.
 
 use std::{path::PathBuf, process::Command};
+
+use antiphon_proto::{
+    SecretKey,
+    wire::{Genesis, Song},
+};
+
+/// When the networks of benches begin, in milliseconds since 1970.
+pub const NOW_MS: u64 = 1_700_000_000_000;
+/// Bytes of the fingerprint that a registration of a real song holds, in the median.
+const FINGERPRINT: usize = 2_532;
+
+/// A registration of usual size, signed, without a work stamp; `number` makes its content, title and fingerprint.
+#[must_use]
+pub fn song(number: u64, genesis: &Genesis, registrant: &SecretKey) -> Song {
+    let mut fingerprint = vec![0; FINGERPRINT];
+    blake3::Hasher::new().update(&number.to_le_bytes()).finalize_xof().fill(&mut fingerprint);
+    let mut song = Song {
+        registrant: registrant.public().0.to_vec(),
+        fingerprint,
+        content_hash: blake3::hash(&number.to_le_bytes()).as_bytes().to_vec(),
+        container: 2,
+        bytes: 30_000_000,
+        duration_ms: 240_000,
+        title: format!("A song with a title of usual length, number {number}"),
+        artist: "An artist with a usual name".to_owned(),
+        album: "An album of songs".to_owned(),
+        album_artist: "An artist with a usual name".to_owned(),
+        genre: "Electronic".to_owned(),
+        year: 2020,
+        track: 4,
+        isrc: "GBAYE6700150".to_owned(),
+        mbid: vec![7; 16],
+        created_ms: NOW_MS,
+        ..Song::default()
+    };
+    song.sign(&genesis.network_id(), registrant);
+    song
+}
 
 /// The middle value; 0 when there is none.
 #[must_use]
