@@ -2,7 +2,10 @@
 
 use antiphon_proto::{ActId, PublicKey, genesis::quorum, wire::Motion};
 
-use super::{Chain, Journal, Member, Now};
+use super::{Chain, Journal, Member, Now, peers::Peer};
+
+/// A member that has not told its status so often is taken for gone, in reports only.
+const STATUSES_MISSED: u64 = 3;
 
 /// Whether this member votes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,13 +95,16 @@ impl<C: Chain, J: Journal> Member<C, J> {
         let end = self.chain.end();
         let (roster, height) = (&end.roster, end.position.height);
         let next_height = height.saturating_add(1);
+        // A killed peer's connection may look open for a while; its status comes every few seconds.
+        let silent_ms = self.pace.status.saturating_mul(STATUSES_MISSED);
+        let there = |peer: &Peer| peer.connected && peer.heard_ms.saturating_add(silent_ms) >= now.ms;
         let members = roster.current().iter().map(|key| {
             let peer = self.peers.get(key);
             let me = *key == self.me;
             MemberReport {
                 key: *key,
                 me,
-                connected: me || peer.is_some_and(|peer| peer.connected),
+                connected: me || peer.is_some_and(there),
                 height: if me { height } else { peer.map_or(0, |peer| peer.height) },
                 heard_ago_ms: peer
                     .filter(|peer| peer.heard_ms > 0)
