@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! 0   "ANTPWAL1"     8   network id, 32      40  member key, 32     72  CRC-32 of the 72 bytes before, u32
-//! 76  records: length u32, CRC-32 of the payload u32, payload (a canonical WalGroup with entries)
+//! 76  records: "AWAL", length u32, CRC-32 of the payload u32, payload (a canonical WalGroup with entries)
 //! ```
 //! Numbers are big-endian. A record is what was written and synced at once, so only the last one can be incomplete. The file only grows, and begins anew (written beside, synced, renamed over it) when it is
 //! large and a height is over. What a crash cuts off at its end was never synced, so nobody has heard of it.
@@ -22,7 +22,9 @@ use crate::{error::FileError, store::files};
 
 const MAGIC: &[u8; 8] = b"ANTPWAL1";
 const HEADER: usize = 8 + 32 + 32 + 4;
-const RECORD_HEADER: usize = 8;
+/// Begins each record: whatever is damaged before it, a record that follows is found.
+const RECORD: &[u8; 4] = b"AWAL";
+const RECORD_HEADER: usize = 12;
 /// The longest record: what a burst of messages leaves behind, some batches among it.
 const GROUP_BYTES: usize = 64 * limits::BATCH_MESSAGE_BYTES;
 /// Bytes from which on the file is begun anew between heights.
@@ -193,7 +195,8 @@ fn header(network: &NetworkId, member: &PublicKey) -> [u8; HEADER] {
 fn record(entries: Vec<WalEntry>) -> Vec<u8> {
     let payload = canonical::encode(&WalGroup { entries });
     // Batches are bounded by the messages that they come in, and messages between two syncs by the host.
-    let mut bytes = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_be_bytes().to_vec();
+    let mut bytes = RECORD.to_vec();
+    bytes.extend(u32::try_from(payload.len()).unwrap_or(u32::MAX).to_be_bytes());
     bytes.extend(crc32fast::hash(&payload).to_be_bytes());
     bytes.extend(payload);
     bytes
@@ -228,22 +231,23 @@ fn read_entries(path: &Path, bytes: &[u8]) -> Result<(Vec<WalEntry>, u64), Journ
         entries.extend(group);
         at = end;
     }
-    // Behind the first thing that is no record there is nothing, or this is not the end of what was synced.
-    let length =
-        bytes.get(at..).and_then(|rest| rest.first_chunk::<4>()).map(|length| u32::from_be_bytes(*length));
-    if let Some(length) = length.filter(|length| (*length as usize) <= GROUP_BYTES) {
-        let next = at + RECORD_HEADER + length as usize;
-        if group_at(bytes, next).is_some() {
+    // Behind the first thing that is no record there is none, or this is not the end of what was synced.
+    let mut later = at;
+    while let Some(found) =
+        bytes.get(later..).and_then(|rest| rest.windows(RECORD.len()).position(|four| four == RECORD))
+    {
+        if group_at(bytes, later + found).is_some() {
             let what = "a record in the middle does not have its checksum";
             return Err(JournalError::Damaged { path: path.to_owned(), offset: at as u64, what });
         }
+        later += found + 1;
     }
     Ok((entries, at as u64))
 }
 
 /// The entries of the record at a place, if there is one, and where it ends.
 fn group_at(bytes: &[u8], at: usize) -> Option<(Vec<WalEntry>, usize)> {
-    let rest = bytes.get(at..)?;
+    let rest = bytes.get(at..)?.strip_prefix(RECORD)?;
     let (length, rest) = rest.split_first_chunk::<4>()?;
     let (crc, rest) = rest.split_first_chunk::<4>()?;
     let length = u32::from_be_bytes(*length) as usize;
@@ -290,6 +294,7 @@ mod tests {
         golden.extend([2; 32]);
         golden.extend(crc32fast::hash(&golden).to_be_bytes());
         let payload = canonical::encode(&WalGroup { entries: vec![entry(7)] });
+        golden.extend(b"AWAL");
         golden.extend([0, 0, 0, u8::try_from(payload.len()).unwrap()]);
         golden.extend(crc32fast::hash(&payload).to_be_bytes());
         golden.extend(payload);
@@ -335,11 +340,17 @@ mod tests {
             journal.append(&entry(height));
             journal.flush().unwrap();
         }
-        let mut bytes = std::fs::read(&path).unwrap();
-        bytes[HEADER + RECORD_HEADER + 3] ^= 1;
-        std::fs::write(&path, &bytes).unwrap();
-        let damaged = FileJournal::open(&path, &NETWORK, &MEMBER);
-        assert!(matches!(damaged, Err(JournalError::Damaged { offset, .. }) if offset == HEADER as u64));
+        let good = std::fs::read(&path).unwrap();
+        // Any byte of the first two records: mark, length, checksum, payload.
+        let two = HEADER + 2 * (good.len() - HEADER) / 3;
+        for at in HEADER..two {
+            let mut bytes = good.clone();
+            bytes[at] ^= 1;
+            std::fs::write(&path, &bytes).unwrap();
+            let damaged = FileJournal::open(&path, &NETWORK, &MEMBER);
+            assert!(matches!(damaged, Err(JournalError::Damaged { .. })), "byte {at}");
+        }
+        std::fs::write(&path, &good).unwrap();
         let other = FileJournal::open(&path, &NetworkId([9; 32]), &MEMBER);
         assert!(matches!(other, Err(JournalError::Other { what: "network", .. })));
         let other = FileJournal::open(&path, &NETWORK, &PublicKey([9; 32]));

@@ -329,9 +329,14 @@ impl<'a> Pass<'a> {
                 time_ms: link.time_ms,
                 seal,
             };
-            self.council
-                .check_seal(&batch)
-                .map_err(|what| DumpError::bad(seals_path(tile.index, tile.width), open.first, what))?;
+            let first = self.report.first;
+            self.council.check_seal(&batch).map_err(|what| {
+                // The council is known from the genesis document on; what changed it may be in the blocks before.
+                let hint =
+                    format!("{what}; or the council changed before block {first}, where this dump begins");
+                let what = if first > 0 { hint } else { what };
+                DumpError::bad(seals_path(tile.index, tile.width), open.first, what)
+            })?;
             self.report.batches = self.report.batches.saturating_add(1);
         }
         let Some(ledger) = self.replay else { return Ok(()) };
