@@ -33,6 +33,10 @@ const PROPOSALS: usize = 96;
 const PROPOSALS_PER_ROUND: usize = 2;
 /// No step waits longer, however many rounds have passed: what ends a stall must not wait for its timers.
 const WAIT_MS: u64 = 20_000;
+/// A batch is halved so often at most, round by round.
+const HALVINGS: u32 = 6;
+/// Registrations that are refused one after the other before anything else is done.
+const REFUSED_AT_ONCE: usize = 64;
 /// Messages of this member that are told again to who comes back.
 const SAID: usize = 64;
 /// Messages of later heights that are kept of one sender, and bodies of all senders.
@@ -305,7 +309,7 @@ impl<C: Chain, J: Journal> Member<C, J> {
                 return Ok(false);
             }
             if proposers.first() == Some(&self.me) {
-                prebuilt = self.prebuild(now)?;
+                prebuilt = self.prebuild(now, 0)?;
                 if prebuilt.is_none() {
                     return Ok(false);
                 }
@@ -382,7 +386,9 @@ impl<C: Chain, J: Journal> Member<C, J> {
 
     /// Whether there is anything to begin a height for. What is refused by what is in the ledger is answered.
     fn anything_acceptable(&mut self, now: Now) -> Result<bool, Halt> {
-        while let Some((_, registration)) = self.pool.first() {
+        // A pool full of what is refused must not hold up everything else: the rest is looked at with the next status.
+        for _ in 0..REFUSED_AT_ONCE {
+            let Some((_, registration)) = self.pool.first() else { break };
             let registration = registration.clone();
             let proposal = self.chain.propose(now.wall_ms, std::slice::from_ref(&registration))?;
             match proposal.verdicts.into_iter().next() {
@@ -394,9 +400,11 @@ impl<C: Chain, J: Journal> Member<C, J> {
     }
 
     /// What this member would propose; none when everything that waits is refused, and answered.
-    fn prebuild(&mut self, now: Now) -> Result<Option<Prebuilt>, Halt> {
+    /// Later rounds get smaller batches: the one before may have been too much for somebody's line.
+    fn prebuild(&mut self, now: Now, round: u32) -> Result<Option<Prebuilt>, Halt> {
         loop {
-            let chosen = self.pool.select(self.quota);
+            let mut chosen = self.pool.select(self.quota);
+            chosen.truncate(limits::BATCH_BLOCKS >> round.min(HALVINGS));
             if chosen.is_empty() {
                 return Ok(None);
             }
@@ -432,7 +440,7 @@ impl<C: Chain, J: Journal> Member<C, J> {
         }
         let prebuilt = match running.prebuilt.take() {
             Some(prebuilt) => Some(prebuilt),
-            None => self.prebuild(now)?,
+            None => self.prebuild(now, round)?,
         };
         let Some(Prebuilt { proposal, refused }) = prebuilt else { return Ok(false) };
         let end = self.chain.end();
