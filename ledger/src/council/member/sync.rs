@@ -138,6 +138,8 @@ impl<C: Chain, J: Journal> Member<C, J> {
         match self.sync.asked {
             Some((_, at)) if at.saturating_add(ANSWER_MS) > now.ms => return,
             Some((silent, _)) => {
+                // Each question is counted once.
+                self.sync.asked = None;
                 self.sync.unanswered = self.sync.unanswered.saturating_add(1);
                 // It says that it has more, and does not show it.
                 if self.sync.unanswered >= UNANSWERED {

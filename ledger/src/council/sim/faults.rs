@@ -132,6 +132,13 @@ fn seeds(range: std::ops::Range<u64>) {
     }
 }
 
+/// Seeds that have found something.
+#[test]
+fn seeds_that_failed_once() {
+    // A member that was shunned for questions in bad weather was shunned for ever.
+    seeds(1_804..1_805);
+}
+
 #[test]
 fn a_few_hundred_seeds() {
     let parts: Vec<_> =
