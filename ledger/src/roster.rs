@@ -106,6 +106,18 @@ impl Roster {
         present
     }
 
+    /// The councils around the end of the ledger: the one of the last height, of the next and of the one after.
+    #[must_use]
+    pub fn councils(&self) -> [&Members; 3] {
+        [self.last(), self.current(), self.next()]
+    }
+
+    /// Whether a key is in a council around the end of the ledger.
+    #[must_use]
+    pub fn knows(&self, key: &PublicKey) -> bool {
+        self.councils().iter().any(|council| council.contains(key))
+    }
+
     /// BLAKE3 over the council of the next height.
     #[must_use]
     pub fn current_hash(&self) -> [u8; 32] {

@@ -116,7 +116,7 @@ fn of_report(key: PublicKey, report: &Report) -> CouncilStatus {
             })
             .collect(),
         missing: text(&report.missing()),
-        quorum_is_there: (report.voting != Voting::NotAMember).then(|| report.has_quorum()),
+        quorum_is_there: report.is_member().then(|| report.has_quorum()),
         next: report.next.as_deref().map(text),
         motions: report
             .motions
@@ -175,7 +175,7 @@ pub(crate) fn status(peer: &Peer) -> CouncilStatus {
 pub(crate) fn sentence(peer: &Peer) -> Option<String> {
     let seat = peer.seat.as_ref()?;
     let report = seat.council.report();
-    if report.voting == Voting::NotAMember {
+    if !report.is_member() {
         return peer.config_names_a_key.then(|| "the key is not a member's: this peer follows".to_owned());
     }
     let short = |key: &PublicKey| key.to_string()[..8].to_owned();

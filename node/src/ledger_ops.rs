@@ -104,7 +104,7 @@ impl Councils {
     pub fn of(ledger: &Ledger) -> Self {
         let roster = ledger.roster();
         let mut councils: Vec<Vec<String>> = Vec::new();
-        for council in [roster.last(), roster.current(), roster.next()] {
+        for council in roster.councils() {
             let keys = council.iter().map(ToString::to_string).collect();
             if !councils.contains(&keys) {
                 councils.push(keys);

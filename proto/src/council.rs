@@ -5,7 +5,7 @@ use crate::{
     hash::{ActId, NetworkId, ValueId},
     keys::{Domain, PublicKey, SecretKey, signed_message},
     limits,
-    record::Invalid,
+    record::{Invalid, key},
     wire::{BatchHeader, Council, CouncilAct, CouncilVote, council_act},
 };
 
@@ -62,10 +62,6 @@ impl BatchHeader {
     pub fn digest(&self) -> ValueId {
         ValueId(*blake3::hash(&canonical::encode(self)).as_bytes())
     }
-}
-
-fn key(field: &'static str, bytes: &[u8]) -> Result<PublicKey, Invalid> {
-    PublicKey::try_from(bytes).map_err(|source| Invalid::Identity { field, source })
 }
 
 fn optional_key(field: &'static str, bytes: &[u8]) -> Result<Option<PublicKey>, Invalid> {

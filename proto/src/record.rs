@@ -91,7 +91,7 @@ fn text(field: &'static str, value: &str, limit: usize) -> Result<(), Invalid> {
     if value.chars().any(char::is_control) { Err(Invalid::Text { field }) } else { Ok(()) }
 }
 
-fn key(field: &'static str, bytes: &[u8]) -> Result<PublicKey, Invalid> {
+pub(crate) fn key(field: &'static str, bytes: &[u8]) -> Result<PublicKey, Invalid> {
     PublicKey::try_from(bytes).map_err(|source| Invalid::Identity { field, source })
 }
 

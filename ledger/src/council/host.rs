@@ -563,10 +563,8 @@ impl Host {
 
 /// The councils around the end of the ledger.
 fn all_members(roster: &Roster) -> Vec<PublicKey> {
-    let mut members: Vec<PublicKey> = [roster.last(), roster.current(), roster.next()]
-        .into_iter()
-        .flat_map(|set| set.iter().copied())
-        .collect();
+    let mut members: Vec<PublicKey> =
+        roster.councils().into_iter().flat_map(|council| council.iter().copied()).collect();
     members.sort_unstable();
     members.dedup();
     members

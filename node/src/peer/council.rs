@@ -43,7 +43,7 @@ impl Seat {
     /// Whether this peer is in the council now.
     #[must_use]
     pub fn is_taken(&self) -> bool {
-        self.council.report().voting != Voting::NotAMember
+        self.council.report().is_member()
     }
 }
 

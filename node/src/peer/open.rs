@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use antiphon_ledger::{Ledger, OpenError, Options, Stage, council::Voting};
+use antiphon_ledger::{Ledger, OpenError, Options, Stage};
 use antiphon_p2p::{ConnectionLimits, Event, Network, Services};
 use antiphon_proto::{NetworkId, wire::Genesis};
 use anyhow::{Context, bail};
@@ -492,8 +492,7 @@ fn follow(
     let (library, mut connected) = (peer.library.clone(), peer.upstream.clone());
     peer.spawn(async move {
         loop {
-            let orders_here =
-                council.as_ref().is_some_and(|council| council.report().voting != Voting::NotAMember);
+            let orders_here = council.as_ref().is_some_and(|council| council.report().is_member());
             if orders_here || connected.borrow_and_update().is_some() {
                 match library.retry_pending().await {
                     Ok(0) => {}

@@ -424,7 +424,7 @@ impl Host {
     fn sign_or_verify(&self, effect: Effect<Words>) -> Resume<Words> {
         match effect {
             Effect::SignVote(vote, r) => {
-                let signature = self.key.sign(&self.vote_message(&vote));
+                let signature = self.key.sign(&signed_part(&self.network, &vote));
                 r.resume_with(SignedVote::new(vote, signature))
             }
             Effect::SignProposal(proposal, r) => {
@@ -433,7 +433,7 @@ impl Host {
             }
             Effect::VerifySignature(SignedMessage { message, signature }, key, r) => {
                 let bytes = match &message {
-                    ConsensusMsg::Vote(vote) => self.vote_message(vote),
+                    ConsensusMsg::Vote(vote) => signed_part(&self.network, vote),
                     ConsensusMsg::Proposal(proposal) => self.proposal_message(proposal),
                 };
                 r.resume_with(key.verifies(&bytes, &signature))
@@ -454,15 +454,6 @@ impl Host {
         }
     }
 
-    fn vote_message(&self, vote: &Voted) -> Vec<u8> {
-        let value = match &vote.value {
-            NilOrVal::Nil => None,
-            NilOrVal::Val(value) => Some(value),
-        };
-        let round = vote.round.as_u32().unwrap_or(0);
-        vote_message(codec::kind(vote.kind), &self.network, vote.height.0, round, value)
-    }
-
     fn proposal_message(&self, proposal: &context::Proposed) -> Vec<u8> {
         let round = proposal.round.as_u32().unwrap_or(0);
         let pol = codec::pol_to_wire(proposal.pol);
@@ -475,7 +466,7 @@ impl Host {
         let good = |(vote, signature): &(Voted, [u8; 64])| {
             self.members.binary_search(&vote.by.0).is_ok()
                 && seen.insert(vote.by.0)
-                && vote.by.0.verifies(&self.vote_message(vote), signature)
+                && vote.by.0.verifies(&signed_part(&self.network, vote), signature)
         };
         votes.len() >= needed && votes.iter().all(good)
     }
@@ -510,10 +501,15 @@ fn valid(good: bool) -> Result<(), CertificateError<Words>> {
 /// Whether a vote is its member's, of a network.
 pub(crate) fn is_signed(network: &NetworkId, vote: &wire::Vote) -> bool {
     let Ok(SignedMessage { message, signature }) = codec::vote_from_wire(vote) else { return false };
-    let value = match &message.value {
+    message.by.0.verifies(&signed_part(network, &message), &signature)
+}
+
+/// What a vote's member signs.
+fn signed_part(network: &NetworkId, vote: &Voted) -> Vec<u8> {
+    let value = match &vote.value {
         NilOrVal::Nil => None,
         NilOrVal::Val(value) => Some(value),
     };
-    let bytes = vote_message(codec::kind(message.kind), network, vote.height, vote.round, value);
-    message.by.0.verifies(&bytes, &signature)
+    let round = vote.round.as_u32().unwrap_or(0);
+    vote_message(codec::kind(vote.kind), network, vote.height.0, round, value)
 }

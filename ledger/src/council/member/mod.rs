@@ -26,7 +26,7 @@ use self::{height::Running, peers::Peers, safety::Safety, sync::Sync};
 use super::{
     chain::{Chain, ChainFault, registration_of},
     cosigns::Cosigns,
-    engine::{self, EngineError},
+    engine::{EngineError, is_signed},
     journal::{Journal, JournalError},
     motions::{MotionError, Motions},
     pool::{Pool, Ticket, id_of},
@@ -262,9 +262,7 @@ impl<C: Chain, J: Journal> Member<C, J> {
     pub fn hear(&mut self, now: Now, from: PublicKey, message: CouncilMessage) -> Result<(), Halt> {
         let Some(message) = message.body else { return Ok(()) };
         let roster = self.chain.end().roster;
-        if from == self.me
-            || ![roster.last(), roster.current(), roster.next()].iter().any(|set| set.contains(&from))
-        {
+        if from == self.me || !roster.knows(&from) {
             return Ok(());
         }
         self.peers.heard(from, now.ms, &message);
@@ -496,9 +494,7 @@ impl<C: Chain, J: Journal> Member<C, J> {
         }
         self.last_commit_ms = now.ms;
         self.sync.grown(now.ms);
-        self.cosigns.retain(|key| {
-            [roster.last(), roster.current(), roster.next()].iter().any(|set| set.contains(key))
-        });
+        self.cosigns.retain(|key| roster.knows(key));
         if self.motions.prune(&roster, height) {
             self.motions_changed(now);
         } else {
@@ -543,5 +539,3 @@ fn not_a_member() -> Answer {
 fn log_event(error: &EngineError) {
     tracing::debug!(%error, "a message of a member was not taken");
 }
-
-use engine::is_signed;

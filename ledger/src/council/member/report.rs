@@ -82,6 +82,12 @@ impl Report {
         self.members.iter().filter(is_missing).map(|member| member.key).collect()
     }
 
+    /// Whether this peer is in the council now.
+    #[must_use]
+    pub fn is_member(&self) -> bool {
+        self.voting != Voting::NotAMember
+    }
+
     /// Whether enough members are there for the next height.
     #[must_use]
     pub fn has_quorum(&self) -> bool {

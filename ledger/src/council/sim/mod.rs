@@ -457,7 +457,7 @@ impl World {
         for node in self.up() {
             let key = self.nodes[node].key.public();
             let roster = self.nodes[most].chain.end().roster;
-            if [roster.last(), roster.current(), roster.next()].iter().any(|set| set.contains(&key)) {
+            if roster.knows(&key) {
                 continue;
             }
             for batch in &batches[usize::try_from(self.height(node)).unwrap()..] {
