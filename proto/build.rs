@@ -3,10 +3,11 @@
 use std::error::Error;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    const FILES: [&str; 3] = [
+    const FILES: [&str; 4] = [
         "schema/antiphon/v1/ledger.proto",
         "schema/antiphon/v1/wire.proto",
         "schema/antiphon/v1/council.proto",
+        "schema/antiphon/v1/library.proto",
     ];
     println!("cargo:rerun-if-changed=schema");
     let descriptors = protox::compile(FILES, ["schema"])?;
