@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use libp2p::Multiaddr;
 
+use crate::presence::Params;
+
 /// How to listen, and how much of everything.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -16,6 +18,12 @@ pub struct Config {
     pub streams: StreamLimits,
     /// How long to wait for what.
     pub timeouts: Timeouts,
+    /// Presence.
+    pub presence: Params,
+    /// Connected peers from which on no more are dialled because others tell of them.
+    pub enough_peers: usize,
+    /// Finds peers in the local network by multicast DNS, and is found. Never where only loopback is listened on.
+    pub mdns: bool,
     /// Program and version, as other peers see it. At most 64 characters are sent.
     pub agent: String,
     /// Another number at every start. Peers that still hold a connection to an earlier process learn from it that the
@@ -30,6 +38,9 @@ impl Default for Config {
             limits: ConnectionLimits::default(),
             streams: StreamLimits::default(),
             timeouts: Timeouts::default(),
+            presence: Params::default(),
+            enough_peers: 48,
+            mdns: false,
             agent: concat!("antiphon/", env!("CARGO_PKG_VERSION")).to_owned(),
             boot_nonce: rand::random(),
         }
@@ -118,7 +129,7 @@ impl Default for Timeouts {
             message: Duration::from_secs(10),
             write: Duration::from_secs(30),
             stall: Duration::from_secs(15),
-            idle: Duration::from_secs(300),
+            idle: Duration::from_secs(3_600),
             ping: Duration::from_secs(5),
         }
     }

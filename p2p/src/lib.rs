@@ -33,6 +33,7 @@ pub use council::{
 pub use error::{ConnectError, FetchError, RequestError, StartError};
 pub use event::{DisconnectReason, Event};
 pub use network::{Network, Services};
+pub use presence::{Join, Online, Vouch};
 pub use protocol::{FollowStream, Followed, frame};
 pub use score::Offence;
 pub use services::{AudioFile, AudioRefusal, AudioSource, LedgerSource, ProofQuery, Registrar, SourceError};

@@ -28,6 +28,11 @@ pub(crate) struct Metrics {
     pub(crate) banned: Gauge,
     pub(crate) bad_bytes: Counter,
     pub(crate) changed_files: Counter,
+    pub(crate) announcements: Family<Labelled, Counter>,
+    pub(crate) library_bytes: Family<Labelled, Counter>,
+    pub(crate) peers_online: Gauge,
+    pub(crate) songs_online: Gauge,
+    pub(crate) presence_bytes: Gauge,
     pub(crate) council_members: Gauge,
     pub(crate) council_sent: Family<Labelled, Counter>,
     pub(crate) council_received: Family<Labelled, Counter>,
@@ -54,6 +59,19 @@ impl Metrics {
         r.register("banned_peers", "Peers banned now", ours.banned.clone());
         r.register("bad_bytes", "Fetches that ended with bytes of another file", ours.bad_bytes.clone());
         r.register("changed_files", "Files that changed while they were served", ours.changed_files.clone());
+        r.register(
+            "announcements",
+            "Announcements of peers, by what became of them",
+            ours.announcements.clone(),
+        );
+        r.register("library_bytes", "Bytes of messages about libraries", ours.library_bytes.clone());
+        r.register("peers_online", "Peers online", ours.peers_online.clone());
+        r.register(
+            "songs_online",
+            "Songs of all peers online, each counted for each",
+            ours.songs_online.clone(),
+        );
+        r.register("presence_bytes", "Memory of the libraries of others", ours.presence_bytes.clone());
         r.register("council_members", "Council members connected", ours.council_members.clone());
         r.register("council_sent", "Messages sent to council members", ours.council_sent.clone());
         r.register(
@@ -67,6 +85,10 @@ impl Metrics {
             ours.council_dropped.clone(),
         );
         (ours, libp2p)
+    }
+
+    pub(crate) fn count_bytes(family: &Family<Labelled, Counter>, kind: &'static str, bytes: usize) {
+        family.get_or_create(&Labelled { kind }).inc_by(bytes as u64);
     }
 
     pub(crate) fn count(family: &Family<Labelled, Counter>, kind: &'static str) {

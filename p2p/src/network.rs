@@ -6,7 +6,7 @@ use std::{
 };
 
 use antiphon_proto::{
-    ContentHash, NetworkId,
+    ContentHash, NetworkId, limits,
     wire::{AudioMode, AudioRequest, Bundle, ByteRange, LedgerInfo, RegisterReply, RegisterRequest},
 };
 use libp2p::{Multiaddr, PeerId, Swarm, core::upgrade::Version, identity::Keypair, swarm};
@@ -24,6 +24,10 @@ use crate::{
     error::{ConnectError, FetchError, RequestError, StartError},
     event::{Event, EventSender},
     metrics::Metrics,
+    presence::{
+        Join, LibrarySum, Online, Vouch,
+        task::{Shared, Task},
+    },
     protocol::{self, FollowStream, Server, audio, ledger, register},
     score::Offence,
     services::{AudioRefusal, AudioSource, LedgerSource, ProofQuery, Registrar},
@@ -37,6 +41,9 @@ use crate::{
 const COMMANDS: usize = 128;
 /// Events of one connection that wait for the swarm: the default of 7 makes busy connections wait.
 const CONNECTION_EVENTS: usize = 64;
+/// Libraries that are learned from this peer at once, in all and by one peer.
+const LESSONS: usize = 16;
+const LESSONS_PER_PEER: usize = 2;
 /// How long starting waits for the listeners.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long shutting down waits for streams to end.
@@ -62,6 +69,7 @@ struct Inner {
     traffic: Traffic,
     downloads: Semaphore,
     council: Arc<OnceLock<Gate>>,
+    presence: Shared,
     changes: watch::Receiver<u64>,
     closed: CancellationToken,
     tasks: TaskTracker,
@@ -96,10 +104,11 @@ impl Network {
             streams::new(local, protocol::all(), slots, config.streams.inbound, on_drop);
         let swarm = Swarm::new(
             build_transport(&keypair, &config)?,
-            Behaviour::new(&keypair, &config, streams),
+            Behaviour::new(&keypair, &config, streams, registry)?,
             local,
             swarm_config(&config),
         );
+        let presence = Shared::new(local, config.presence.clone());
         let (events, receiver) = EventSender::channel();
         let (commands, command_receiver) = mpsc::channel(COMMANDS);
         let (changed, changes) = watch::channel(0);
@@ -111,6 +120,8 @@ impl Network {
             metrics: metrics.clone(),
             libp2p_metrics,
             traffic: traffic.clone(),
+            presence: presence.clone(),
+            enough_peers: config.enough_peers,
             changes: changed,
             closed: closed.clone(),
         });
@@ -125,14 +136,27 @@ impl Network {
             traffic: traffic.clone(),
             downloads: Semaphore::new(config.streams.downloads),
             council: Arc::default(),
+            presence: presence.clone(),
             changes,
             closed: closed.clone(),
             tasks: TaskTracker::new(),
+        };
+        let task = Task {
+            shared: presence.clone(),
+            opener: inner.opener.clone(),
+            commands: commands.downgrade(),
+            ledger: services.ledger.clone(),
+            timeouts: config.timeouts.clone(),
+            metrics: metrics.clone(),
+            closed: closed.clone(),
+            enough: config.enough_peers,
         };
         let server = Server {
             services,
             timeouts: config.timeouts,
             ledger: ledger::Places::new(),
+            lessons: Slots::new(LESSONS, LESSONS_PER_PEER),
+            presence,
             uploads: Slots::new(config.streams.uploads, config.streams.uploads_per_peer),
             metrics,
             traffic,
@@ -140,6 +164,7 @@ impl Network {
             commands: commands.downgrade(),
         };
         inner.tasks.spawn(actor.run());
+        inner.tasks.spawn(task.run());
         inner.tasks.spawn(serve(Arc::new(server), incoming, closed, inner.tasks.clone()));
         let network = Self(Arc::new(inner));
         let failure = match time::timeout(LISTEN_TIMEOUT, listening).await {
@@ -171,6 +196,46 @@ impl Network {
     pub async fn connect(&self, addr: Multiaddr) -> Result<PeerId, ConnectError> {
         let asked = self.ask(|reply| Command::Connect { address: addr, reply }).await;
         asked.unwrap_or(Err(ConnectError::Shutdown))
+    }
+
+    /// Takes part in the swarm of a network: announces this peer, and learns who is online and what they vouch for. The
+    /// first call counts.
+    pub async fn join(&self, join: Join) {
+        if self.0.presence.join(&join) {
+            let _ = self.0.commands.send(Command::Subscribe { network: join.network }).await;
+        }
+    }
+
+    /// Says all that this peer serves: ledger indexes, and the contents they register. Later changes go to
+    /// [`Self::vouch`].
+    pub fn set_library(&self, songs: impl IntoIterator<Item = (u64, ContentHash)>) {
+        let (mut set, mut sum) = (roaring::RoaringBitmap::new(), LibrarySum::default());
+        for (index, content) in songs {
+            if let Ok(index) = u32::try_from(index)
+                && sum.songs() < limits::LIBRARY_SONGS
+                && set.insert(index)
+            {
+                sum = sum.with(&content);
+            }
+        }
+        self.0.presence.replace_own(set, sum);
+    }
+
+    /// Tells what this peer serves from now on, or no longer.
+    pub fn vouch(&self, changes: &[Vouch]) {
+        self.0.presence.vouch(changes);
+    }
+
+    /// Who is online and what they vouch for, as far as this peer knows, without itself.
+    #[must_use]
+    pub fn online(&self) -> Arc<Online> {
+        self.0.presence.online()
+    }
+
+    /// Changes whenever [`Self::online`] does.
+    #[must_use]
+    pub fn watch_online(&self) -> watch::Receiver<u64> {
+        self.0.presence.watch()
     }
 
     /// The connected peers, in no order.

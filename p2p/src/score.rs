@@ -44,6 +44,8 @@ pub enum Offence {
     /// A council stream of somebody who is no member here. A new member may be early, so it costs little: tries that
     /// slow down to one in 30 s never add up.
     NotMember,
+    /// An announcement that is none, contradicts itself, or was repeated: honest peers do not pass such a thing on.
+    BadAnnouncement,
     /// A message longer than its limit.
     Oversized,
     /// A message that does not come to its end.
@@ -65,6 +67,7 @@ impl Offence {
             Self::Malformed => "malformed",
             Self::BadBinding => "bad_binding",
             Self::NotMember => "not_member",
+            Self::BadAnnouncement => "bad_announcement",
             Self::Oversized => "oversized",
             Self::TooSlow => "too_slow",
         }
@@ -81,7 +84,7 @@ impl Offence {
             | Self::BadProof
             | Self::ForkedCheckpoint => BAN_POINTS,
             Self::Oversized | Self::BadBinding | Self::BadCheckpoint => 50,
-            Self::Malformed => 25,
+            Self::Malformed | Self::BadAnnouncement => 25,
             Self::TooSlow => 10,
             Self::NotMember => 3,
         }

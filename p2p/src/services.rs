@@ -54,6 +54,12 @@ pub trait LedgerSource: Send + Sync + 'static {
         watch::channel(Bytes::new()).1
     }
 
+    /// The ledger index of the block that registers a content, if the ledger has it.
+    fn index_of(&self, content: &ContentHash) -> Option<u64> {
+        let _ = content;
+        None
+    }
+
     /// The newest cosigned checkpoint.
     ///
     /// # Errors

@@ -32,6 +32,8 @@ const LEARNING: usize = 8;
 const SPREAD: Duration = Duration::from_millis(300);
 /// First and longest pause after a library could not be learned.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// An announcement may be overtaken by others for so long.
+const LATE_MS: u64 = 120_000;
 /// Outputs that wait; the shell takes them at once.
 const EFFECTS: usize = 4_096;
 
@@ -80,6 +82,8 @@ pub enum Dropped {
     Form(AnnouncementError),
     /// Not newer than what the peer said before.
     Past,
+    /// So much older than what the peer said before that somebody repeats it.
+    Replayed,
     /// Numbers that contradict one another or what the peer said just before.
     Numbers,
     /// Our own.
@@ -97,6 +101,7 @@ impl Dropped {
             Self::Form(AnnouncementError::Version(_)) => "unknown_version",
             Self::Form(_) => "malformed",
             Self::Past => "past_sequence",
+            Self::Replayed => "replayed",
             Self::Numbers => "wrong_numbers",
             Self::Own => "own",
             Self::Full => "full",
@@ -205,6 +210,11 @@ impl Presence {
         }
     }
 
+    /// Goes on from this sequence, which must be beyond every one that this peer has used.
+    pub fn set_sequence(&mut self, sequence: u64) {
+        self.own.set_sequence(sequence);
+    }
+
     /// Begins to announce.
     pub fn start(&mut self, flags: Flags, now: Instant) {
         self.own.set_flags(flags);
@@ -267,7 +277,7 @@ impl Presence {
         };
         match self.judge(&author, &said, false) {
             Ok(()) => {}
-            Err(Dropped::Numbers) => return Verdict::Reject(Dropped::Numbers),
+            Err(dropped @ (Dropped::Numbers | Dropped::Replayed)) => return Verdict::Reject(dropped),
             Err(dropped) => return Verdict::Ignore(dropped),
         }
         self.hear(author, said, now);
@@ -285,7 +295,7 @@ impl Presence {
         match self.judge(&peer, &said, true) {
             Ok(()) => self.hear(peer, said, now),
             // What it says by gossip has overtaken it.
-            Err(Dropped::Past) => {}
+            Err(Dropped::Past | Dropped::Replayed) => {}
             Err(dropped) => return Err(dropped),
         }
         Ok(())
@@ -305,14 +315,17 @@ impl Presence {
         }
         let Some(known) = self.peers.get(author) else {
             // Directly, nobody can repeat what a peer said once: after a loss of its data it may begin anew.
-            if !directly && self.gone.sequence(author).is_some_and(|last| said.sequence <= last) {
-                return Err(Dropped::Past);
+            if !directly
+                && let Some((sequence, time_ms)) = self.gone.last(author)
+                && said.sequence <= sequence
+            {
+                return Err(past(said, time_ms));
             }
             return if self.peers.len() < self.params.peers { Ok(()) } else { Err(Dropped::Full) };
         };
         let before = &known.said;
         if said.sequence < before.sequence || (said.sequence == before.sequence && !directly) {
-            return Err(Dropped::Past);
+            return Err(past(said, before.time_ms));
         }
         let contradiction = match said.event {
             _ if said.digest == before.digest => said.songs != before.songs,
@@ -332,7 +345,7 @@ impl Presence {
     /// Takes in what was judged to be new.
     fn hear(&mut self, author: PeerId, said: Announcement, now: Instant) {
         if said.event == Event::Goodbye {
-            return self.leave(&author, said.sequence, now);
+            return self.leave(&author, (said.sequence, said.time_ms), now);
         }
         let gone = &mut self.gone;
         let other = self.peers.entry(author).or_insert_with(|| {
@@ -406,7 +419,7 @@ impl Presence {
         self.changed();
     }
 
-    fn leave(&mut self, peer: &PeerId, sequence: u64, now: Instant) {
+    fn leave(&mut self, peer: &PeerId, last: (u64, u64), now: Instant) {
         self.hide(peer);
         let other = self.peers.remove(peer);
         if other.as_ref().is_some_and(|other| other.learning == Learning::Running) {
@@ -414,7 +427,7 @@ impl Presence {
         }
         let library = other.and_then(|other| other.library);
         let library = library.or_else(|| self.gone.take(peer));
-        self.gone.keep(*peer, sequence, library, self.params.gone_songs, now);
+        self.gone.keep(*peer, last, library, self.params.gone_songs, now);
     }
 
     /// A connected peer's library was learned.
@@ -549,14 +562,14 @@ impl Presence {
         self.tidied = now;
         let expiry = self.expiry();
         let silent = |other: &Other| now.saturating_duration_since(other.heard) >= expiry;
-        let silent: Vec<(PeerId, u64)> = self
+        let silent: Vec<(PeerId, (u64, u64))> = self
             .peers
             .iter()
             .filter(|(_, other)| silent(other))
-            .map(|(peer, other)| (*peer, other.said.sequence))
+            .map(|(peer, other)| (*peer, (other.said.sequence, other.said.time_ms)))
             .collect();
-        for (peer, sequence) in silent {
-            self.leave(&peer, sequence, now);
+        for (peer, last) in silent {
+            self.leave(&peer, last, now);
         }
         self.gone.tidy(now);
     }
@@ -658,6 +671,11 @@ impl Presence {
         let bytes: usize = sets.map(|library| library.set.serialized_size()).sum();
         (online, self.songs, bytes + self.counts.bytes())
     }
+}
+
+/// What is older by the author's own clock than gossip keeps anything is not late, it is repeated.
+fn past(said: &Announcement, newest_ms: u64) -> Dropped {
+    if newest_ms.saturating_sub(said.time_ms) > LATE_MS { Dropped::Replayed } else { Dropped::Past }
 }
 
 /// A part of [`SPREAD`] that differs from peer to peer and from time to time.

@@ -17,7 +17,8 @@ const LIBRARY_FOR: Duration = Duration::from_secs(600);
 
 #[derive(Debug)]
 struct Trace {
-    sequence: u64,
+    /// Sequence and time of the last announcement.
+    last: (u64, u64),
     left: Instant,
     library: Option<Library>,
 }
@@ -35,7 +36,7 @@ impl Gone {
     pub(super) fn keep(
         &mut self,
         peer: PeerId,
-        sequence: u64,
+        last: (u64, u64),
         library: Option<Library>,
         most: u64,
         now: Instant,
@@ -48,12 +49,12 @@ impl Gone {
         }
         let library = library.filter(|library| self.songs.saturating_add(library.set.len()) <= most);
         self.songs = self.songs.saturating_add(library.as_ref().map_or(0, |library| library.set.len()));
-        self.peers.insert(peer, Trace { sequence, left: now, library });
+        self.peers.insert(peer, Trace { last, left: now, library });
     }
 
-    /// The last sequence of a peer that is gone.
-    pub(super) fn sequence(&self, peer: &PeerId) -> Option<u64> {
-        self.peers.get(peer).map(|trace| trace.sequence)
+    /// Sequence and time of the last announcement of a peer that is gone.
+    pub(super) fn last(&self, peer: &PeerId) -> Option<(u64, u64)> {
+        self.peers.get(peer).map(|trace| trace.last)
     }
 
     /// The library of a peer that is back.

@@ -16,6 +16,7 @@ mod own;
 pub mod pages;
 mod peer;
 pub mod reconcile;
+pub(crate) mod task;
 #[cfg(test)]
 mod tests;
 
@@ -23,3 +24,4 @@ pub use self::core::{Dropped, Effect, Learned, LibraryError, Params, Presence, V
 pub use digest::LibrarySum;
 pub use online::Online;
 pub use own::OwnLibrary;
+pub use task::{Join, Vouch};

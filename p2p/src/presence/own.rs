@@ -75,6 +75,10 @@ impl Own {
         self.flags = flags;
     }
 
+    pub(super) fn set_sequence(&mut self, sequence: u64) {
+        self.sequence = self.sequence.max(sequence);
+    }
+
     pub(super) fn set_ledger_size(&mut self, size: u64) {
         self.ledger_size = size;
     }

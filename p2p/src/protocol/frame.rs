@@ -38,10 +38,15 @@ pub enum FrameError {
 /// The bytes of a message with its length before it. The caller keeps messages below 4 GiB by the limits of each kind.
 #[must_use]
 pub fn encode<M: Message>(message: &M) -> Vec<u8> {
-    let body = canonical::encode(message);
+    encode_bytes(&canonical::encode(message))
+}
+
+/// Bytes that are a message as they are, with their length before them.
+#[must_use]
+pub fn encode_bytes(body: &[u8]) -> Vec<u8> {
     let mut frame = Vec::with_capacity(PREFIX_BYTES + body.len());
     frame.extend_from_slice(&u32::try_from(body.len()).unwrap_or(u32::MAX).to_be_bytes());
-    frame.extend_from_slice(&body);
+    frame.extend_from_slice(body);
     frame
 }
 

@@ -1,5 +1,5 @@
-//! Our protocols on libp2p streams: `/antiphon/ledger/1`, `/antiphon/register/1`, `/antiphon/audio/1`; the fourth,
-//! `/antiphon/council/1`, is in [`crate::council`].
+//! Our protocols on libp2p streams: `/antiphon/ledger/1`, `/antiphon/register/1`, `/antiphon/audio/1`,
+//! `/antiphon/library/1`; the fifth, `/antiphon/council/1`, is in [`crate::council`].
 //!
 //! Every message is a frame ([`frame`]) of protobuf within the limits of `antiphon_proto::limits`. Each protocol has
 //! its asking and its answering half in one file. The answering halves run as tasks of their own, with a deadline
@@ -8,6 +8,7 @@
 pub(crate) mod audio;
 pub mod frame;
 pub(crate) mod ledger;
+pub(crate) mod library;
 pub(crate) mod register;
 pub(crate) mod request;
 
@@ -34,6 +35,7 @@ use crate::{
     council::{self, Gate},
     metrics::{Held, Labelled, Metrics},
     network::Services,
+    presence::task::Shared,
     score::Offence,
     slots::Slots,
     streams::{Inbound, PeerStream},
@@ -44,10 +46,12 @@ use frame::FrameError;
 const LEDGER_NAME: &str = "/antiphon/ledger/1";
 const REGISTER_NAME: &str = "/antiphon/register/1";
 const AUDIO_NAME: &str = "/antiphon/audio/1";
+const LIBRARY_NAME: &str = "/antiphon/library/1";
 const COUNCIL_NAME: &str = "/antiphon/council/1";
 pub(crate) const LEDGER: StreamProtocol = StreamProtocol::new(LEDGER_NAME);
 pub(crate) const REGISTER: StreamProtocol = StreamProtocol::new(REGISTER_NAME);
 pub(crate) const AUDIO: StreamProtocol = StreamProtocol::new(AUDIO_NAME);
+pub(crate) const LIBRARY: StreamProtocol = StreamProtocol::new(LIBRARY_NAME);
 pub(crate) const COUNCIL: StreamProtocol = StreamProtocol::new(COUNCIL_NAME);
 
 /// Slowest link that long messages are still waited for.
@@ -55,7 +59,7 @@ const SLOWEST_BYTES_PER_SECOND: usize = 8 * 1024;
 
 /// Every protocol that this peer answers.
 pub(crate) fn all() -> Arc<[StreamProtocol]> {
-    Arc::new([LEDGER, REGISTER, AUDIO, COUNCIL])
+    Arc::new([LEDGER, REGISTER, AUDIO, LIBRARY, COUNCIL])
 }
 
 /// The static name of one of ours.
@@ -64,6 +68,7 @@ pub(crate) fn name_of(protocol: &StreamProtocol) -> &'static str {
         LEDGER_NAME => LEDGER_NAME,
         REGISTER_NAME => REGISTER_NAME,
         AUDIO_NAME => AUDIO_NAME,
+        LIBRARY_NAME => LIBRARY_NAME,
         COUNCIL_NAME => COUNCIL_NAME,
         _ => "the protocol",
     }
@@ -104,6 +109,9 @@ pub(crate) struct Server {
     pub(crate) timeouts: Timeouts,
     pub(crate) uploads: Slots,
     pub(crate) ledger: ledger::Places,
+    /// Libraries being learned from this peer: each holds a copy of the set.
+    pub(crate) lessons: Slots,
+    pub(crate) presence: Shared,
     pub(crate) metrics: Metrics,
     pub(crate) traffic: Traffic,
     /// Where council streams go, once this peer takes part in one.
@@ -128,6 +136,7 @@ impl Server {
             LEDGER_NAME => ledger::answer(self, peer, &mut stream, &mut slot).await,
             REGISTER_NAME => register::answer(self, peer, &mut stream).await,
             AUDIO_NAME => audio::answer(self, peer, &mut stream).await,
+            LIBRARY_NAME => library::answer(self, peer, &mut stream).await,
             _ => Ok(()),
         };
         drop(slot);
@@ -147,6 +156,23 @@ impl Server {
             Ok(read) => Ok(read?),
             Err(_) => {
                 let text = format!("no request within {:?}", self.timeouts.message);
+                Err(Fault::Offence(Offence::TooSlow, text))
+            }
+        }
+    }
+
+    /// Reads the next message of a conversation; none when the peer ended it between two.
+    pub(crate) async fn read_next(
+        &self,
+        stream: &mut PeerStream,
+        limit: usize,
+    ) -> Result<Option<Vec<u8>>, Fault> {
+        match time::timeout(self.timeouts.message, frame::read(stream, limit)).await {
+            Ok(Ok(bytes)) => Ok(Some(bytes)),
+            Ok(Err(FrameError::Ended { started: false, .. })) => Ok(None),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => {
+                let text = format!("nothing more within {:?}", self.timeouts.message);
                 Err(Fault::Offence(Offence::TooSlow, text))
             }
         }

@@ -12,6 +12,7 @@ use futures::StreamExt;
 use libp2p::{
     Multiaddr, PeerId, Swarm,
     core::transport::ListenerId,
+    gossipsub::TopicHash,
     identify,
     metrics::{Metrics as Libp2pMetrics, Recorder},
     multiaddr::Protocol,
@@ -37,12 +38,17 @@ use crate::{
     error::{ConnectError, StartError},
     event::{DisconnectReason, Event, EventSender},
     metrics::{Labelled, Metrics},
+    presence::task::Shared,
     score::{Offence, Scores, Verdict},
     streams::Transport,
 };
 
 /// How often bans, duplicates and the like are looked at.
 const TICK: Duration = Duration::from_millis(500);
+/// A peer that came back is dialled after this, unless it dials first.
+const REDIAL_AFTER: Duration = Duration::from_millis(250);
+/// How long a goodbye may take to leave this machine.
+const GOODBYE: Duration = Duration::from_millis(200);
 /// How long shutting down waits for connections to close in order.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -64,6 +70,9 @@ pub(crate) struct Parts {
     pub(crate) metrics: Metrics,
     pub(crate) libp2p_metrics: Libp2pMetrics,
     pub(crate) traffic: Traffic,
+    pub(crate) presence: Shared,
+    /// Peers from which on no more are dialled because they were found.
+    pub(crate) enough_peers: usize,
     /// Moves whenever a peer connects, leaves or comes back.
     pub(crate) changes: watch::Sender<u64>,
     /// Cancelled when the actor ends.
@@ -72,14 +81,20 @@ pub(crate) struct Parts {
 
 /// See the module. All fields belong to the actor's task alone, but the metrics and the traffic, which are counters.
 pub(crate) struct Actor {
-    swarm: Swarm<Behaviour>,
+    pub(super) swarm: Swarm<Behaviour>,
     commands: mpsc::Receiver<Command>,
     events: EventSender,
-    metrics: Metrics,
+    pub(super) metrics: Metrics,
     libp2p_metrics: Libp2pMetrics,
+    pub(super) presence: Shared,
+    pub(super) enough_peers: usize,
+    /// Of the network's gossip, once it is joined.
+    pub(super) topic: Option<TopicHash>,
     changes: watch::Sender<u64>,
     closed: CancellationToken,
-    table: Table,
+    pub(super) table: Table,
+    /// Peers that came back as another process, and when to dial them. Bounded by the limit on connections.
+    redials: HashMap<PeerId, (Instant, Vec<Multiaddr>)>,
     scores: Scores,
     /// Bounded by the limit on pending connections.
     dials: HashMap<ConnectionId, Dial>,
@@ -100,9 +115,13 @@ impl Actor {
             events: parts.events,
             metrics: parts.metrics,
             libp2p_metrics: parts.libp2p_metrics,
+            presence: parts.presence,
+            enough_peers: parts.enough_peers,
+            topic: None,
             changes: parts.changes,
             closed: parts.closed,
             table: Table::new(local, parts.traffic),
+            redials: HashMap::new(),
             scores: Scores::default(),
             dials: HashMap::new(),
             leaving: HashMap::new(),
@@ -155,6 +174,7 @@ impl Actor {
     /// Closes every connection in order, so that the peers know at once.
     async fn close(&mut self) {
         self.commands.close();
+        self.say_goodbye().await;
         let peers: Vec<PeerId> = self.table.connected().copied().collect();
         for peer in peers {
             let _ = self.swarm.disconnect_peer_id(peer);
@@ -170,10 +190,31 @@ impl Actor {
         }
     }
 
+    /// Tells everybody that this peer leaves, and sees that it goes out before the connections close.
+    async fn say_goodbye(&mut self) {
+        let (Some(network), Some(bytes)) = (self.presence.network(), self.presence.goodbye()) else { return };
+        if self.table.connected().next().is_none() {
+            return;
+        }
+        self.handle_publish(&network, bytes);
+        let flushing = async {
+            loop {
+                let event = self.swarm.select_next_some().await;
+                self.handle_event(event);
+            }
+        };
+        let _ = time::timeout(GOODBYE, flushing).await;
+    }
+
     fn handle_command(&mut self, command: Command) {
         match command {
             Command::Connect { address, reply } => self.handle_connect(address, reply),
             Command::Dial { peer, addresses, suspect } => self.handle_dial(peer, addresses, suspect),
+            Command::Subscribe { network } => self.handle_subscribe(&network),
+            Command::Publish { network, bytes } => self.handle_publish(&network, bytes),
+            Command::KnownPeers { reply } => {
+                let _ = reply.send(self.table.addresses());
+            }
             Command::Disconnect { peer, reason } => {
                 self.leave(peer, DisconnectReason::Local(reason));
                 let _ = self.swarm.disconnect_peer_id(peer);
@@ -233,7 +274,7 @@ impl Actor {
         }
     }
 
-    fn handle_dial(&mut self, peer: PeerId, mut addresses: Vec<Multiaddr>, suspect: bool) {
+    pub(super) fn handle_dial(&mut self, peer: PeerId, mut addresses: Vec<Multiaddr>, suspect: bool) {
         addresses.retain(can_be_dialled);
         let condition =
             if suspect { PeerCondition::NotDialing } else { PeerCondition::DisconnectedAndNotDialing };
@@ -247,7 +288,7 @@ impl Actor {
         self.changes.send_modify(|count| *count = count.wrapping_add(1));
     }
 
-    fn handle_offence(&mut self, peer: PeerId, offence: Offence) {
+    pub(super) fn handle_offence(&mut self, peer: PeerId, offence: Offence) {
         Metrics::count(&self.metrics.offences, offence.name());
         let (verdict, released) = self.scores.offend(peer, offence, Instant::now());
         if let Some(released) = released {
@@ -264,6 +305,13 @@ impl Actor {
     }
 
     fn handle_tick(&mut self, now: Instant) {
+        let due: Vec<PeerId> =
+            self.redials.iter().filter(|(_, (at, _))| *at <= now).map(|(peer, _)| *peer).collect();
+        for peer in due {
+            if let Some((_, addresses)) = self.redials.remove(&peer) {
+                self.handle_dial(peer, addresses, false);
+            }
+        }
         for peer in self.scores.release(now) {
             self.swarm.behaviour_mut().pardon(peer);
         }
@@ -290,12 +338,15 @@ impl Actor {
         match event {
             SwarmEvent::Behaviour(BehaviourEvent::Identify(event)) => self.handle_identify(event),
             SwarmEvent::Behaviour(BehaviourEvent::Ping(event)) => self.handle_ping(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Gossip(event)) => self.handle_gossip(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Mdns(event)) => self.handle_mdns(event),
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 let addr = endpoint.get_remote_address().clone();
                 self.connections(&addr).inc();
                 self.answer_dials(peer_id, connection_id);
                 if self.table.established(peer_id, connection_id, &endpoint) {
                     self.metrics.peers.inc();
+                    self.presence.connected(peer_id, endpoint.is_dialer());
                     self.changed();
                     self.events.send(Event::Connected { peer: peer_id, addr });
                 }
@@ -304,6 +355,7 @@ impl Actor {
                 self.connections(endpoint.get_remote_address()).dec();
                 if self.table.closed(&peer_id, connection_id) {
                     self.metrics.peers.dec();
+                    self.presence.disconnected(&peer_id);
                     self.changed();
                     let why = || match cause {
                         None => DisconnectReason::Closed,
@@ -384,6 +436,7 @@ impl Actor {
         self.libp2p_metrics.record(&event);
         let identify::Event::Received { connection_id, peer_id: peer, info } = event else { return };
         let (agent, nonce) = read_agent(&info.agent_version);
+        self.table.listens(&peer, info.listen_addrs);
         let (news, stale) = self.table.identified(&peer, connection_id, &agent, nonce);
         if news {
             self.events.send(Event::Identified { peer, agent });
@@ -392,9 +445,14 @@ impl Actor {
             return;
         }
         tracing::info!(%peer, connections = stale.len(), "a peer came back; closing what it left behind");
-        for connection in stale {
-            self.swarm.close_connection(connection);
+        // Gossip says what it follows on the first connection only, and the new process has not heard that: all are
+        // closed and made anew.
+        let addresses = self.table.addresses_of(&peer);
+        if !addresses.is_empty() {
+            self.redials.insert(peer, (Instant::now() + REDIAL_AFTER, addresses));
         }
+        self.leave(peer, DisconnectReason::Local("it came back as another process".to_owned()));
+        let _ = self.swarm.disconnect_peer_id(peer);
         self.changed();
         self.events.send(Event::Restarted { peer });
     }

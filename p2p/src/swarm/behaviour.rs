@@ -1,16 +1,21 @@
-//! The behaviours of a peer. Later ones (Kademlia, gossip, relay, …) are fields beside these.
+//! The behaviours of a peer. Later ones (Kademlia, relay, …) are fields beside these.
 
 use libp2p::{
     PeerId, allow_block_list, connection_limits, identify,
     identity::Keypair,
-    memory_connection_limits, ping,
+    mdns, memory_connection_limits,
+    metrics::Registry,
+    ping,
     swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
 };
 
 use crate::{
     config::{Config, ConnectionLimits},
+    error::StartError,
+    presence::task::Reach,
     protocol::request::clean,
     streams,
+    swarm::gossip::{self, Gossip},
 };
 
 /// Name of the family of protocols, as identify tells it.
@@ -28,23 +33,32 @@ pub(crate) struct Behaviour {
     memory: Toggle<memory_connection_limits::Behaviour>,
     identify: identify::Behaviour,
     ping: ping::Behaviour,
+    pub(crate) gossip: Gossip,
+    mdns: Toggle<mdns::tokio::Behaviour>,
     pub(crate) streams: streams::Behaviour,
 }
 
 impl Behaviour {
-    pub(crate) fn new(keypair: &Keypair, config: &Config, streams: streams::Behaviour) -> Self {
+    pub(crate) fn new(
+        keypair: &Keypair,
+        config: &Config,
+        streams: streams::Behaviour,
+        registry: &mut Registry,
+    ) -> Result<Self, StartError> {
         let identify = identify::Config::new(PROTOCOL_VERSION.to_owned(), keypair.public())
             .with_agent_version(agent_version(&config.agent, config.boot_nonce))
             .with_push_listen_addr_updates(true);
         let ping = ping::Config::new().with_interval(config.timeouts.ping).with_timeout(config.timeouts.ping);
-        Self {
+        Ok(Self {
             blocked: allow_block_list::Behaviour::default(),
             limits: connection_limits::Behaviour::new(limits(&config.limits)),
             memory: config.limits.memory.map(memory_connection_limits::Behaviour::with_max_bytes).into(),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping),
+            gossip: gossip::behaviour(keypair, registry)?,
+            mdns: local_discovery(keypair, config).into(),
             streams,
-        }
+        })
     }
 
     pub(crate) fn ban(&mut self, peer: PeerId) {
@@ -54,6 +68,18 @@ impl Behaviour {
     pub(crate) fn pardon(&mut self, peer: PeerId) {
         self.blocked.unblock_peer(peer);
     }
+}
+
+/// Multicast DNS, where other machines could reach what it would tell. A machine without multicast goes on without.
+fn local_discovery(keypair: &Keypair, config: &Config) -> Option<mdns::tokio::Behaviour> {
+    let reachable = |address: &libp2p::Multiaddr| Reach::of(address) != Reach::Loopback;
+    if !config.mdns || !config.listen.iter().any(reachable) {
+        return None;
+    }
+    let local = keypair.public().to_peer_id();
+    mdns::tokio::Behaviour::new(mdns::Config::default(), local)
+        .inspect_err(|error| tracing::warn!(%error, "no discovery in the local network"))
+        .ok()
 }
 
 fn limits(limits: &ConnectionLimits) -> connection_limits::ConnectionLimits {

@@ -1,5 +1,6 @@
 //! What the handles ask of the actor.
 
+use antiphon_proto::{NetworkId, limits::ANNOUNCEMENT_BYTES};
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::oneshot;
 
@@ -19,6 +20,19 @@ pub(crate) enum Command {
         peer: PeerId,
         addresses: Vec<Multiaddr>,
         suspect: bool,
+    },
+    /// Takes part in the gossip of a network.
+    Subscribe {
+        network: NetworkId,
+    },
+    /// Announces something to everybody.
+    Publish {
+        network: NetworkId,
+        bytes: [u8; ANNOUNCEMENT_BYTES],
+    },
+    /// Asks for the connected peers and where they say they listen.
+    KnownPeers {
+        reply: oneshot::Sender<Vec<(PeerId, Vec<Multiaddr>)>>,
     },
     Disconnect {
         peer: PeerId,

@@ -3,6 +3,8 @@
 mod actor;
 mod behaviour;
 mod command;
+mod gossip;
+mod meeting;
 mod table;
 mod transport;
 

@@ -9,9 +9,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use antiphon_proto::limits;
 use libp2p::{Multiaddr, PeerId, core::ConnectedPoint, swarm::ConnectionId};
 
 use crate::streams::{Rank, Transport};
+
+/// Addresses kept of one peer: two transports on a few interfaces.
+const ADDRESSES: usize = 8;
 
 /// Who dialled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -62,6 +66,8 @@ struct Connection {
 #[derive(Debug, Default)]
 struct Peer {
     agent: String,
+    /// Where it says it listens.
+    listens: Vec<Multiaddr>,
     connections: Vec<Connection>,
 }
 
@@ -145,6 +151,23 @@ impl Table {
         let stale = |connection: &&Connection| connection.nonce.is_some() && connection.nonce != nonce;
         let stale = older.iter().filter(stale).map(|connection| connection.id).collect();
         (news, stale)
+    }
+
+    /// Notes where a peer says it listens.
+    pub(crate) fn listens(&mut self, peer: &PeerId, addresses: Vec<Multiaddr>) {
+        let Some(entry) = self.peers.get_mut(peer) else { return };
+        let short = addresses.into_iter().filter(|address| address.len() <= limits::ADDRESS_BYTES);
+        entry.listens = short.take(ADDRESSES).collect();
+    }
+
+    /// Where a connected peer can be dialled.
+    pub(crate) fn addresses_of(&self, peer: &PeerId) -> Vec<Multiaddr> {
+        self.peers.get(peer).map(|entry| entry.listens.clone()).unwrap_or_default()
+    }
+
+    /// The connected peers and where they can be dialled.
+    pub(crate) fn addresses(&self) -> Vec<(PeerId, Vec<Multiaddr>)> {
+        self.peers.iter().map(|(peer, entry)| (*peer, entry.listens.clone())).collect()
     }
 
     pub(crate) fn measured(&mut self, peer: &PeerId, id: ConnectionId, rtt: Duration) {

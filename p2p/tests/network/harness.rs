@@ -39,6 +39,7 @@ pub(crate) struct MemoryLedger {
     batches: Mutex<Vec<Batch>>,
     size: watch::Sender<u64>,
     checkpoint: watch::Sender<Bytes>,
+    contents: Mutex<HashMap<ContentHash, u64>>,
 }
 
 impl MemoryLedger {
@@ -48,6 +49,7 @@ impl MemoryLedger {
             batches: Mutex::default(),
             size: watch::channel(0).0,
             checkpoint: watch::channel(Bytes::new()).0,
+            contents: Mutex::default(),
         }
     }
 
@@ -67,6 +69,11 @@ impl MemoryLedger {
         self.batches.lock().unwrap().push(batch.clone());
         self.size.send_replace(first + blocks);
         batch
+    }
+
+    /// Notes the block that registers a content.
+    pub(crate) fn register(&self, content: ContentHash, index: u64) {
+        self.contents.lock().unwrap().insert(content, index);
     }
 
     /// Makes this the newest checkpoint.
@@ -112,6 +119,10 @@ impl LedgerSource for MemoryLedger {
 
     fn watch(&self) -> watch::Receiver<u64> {
         self.size.subscribe()
+    }
+
+    fn index_of(&self, content: &ContentHash) -> Option<u64> {
+        self.contents.lock().unwrap().get(content).copied()
     }
 
     fn watch_checkpoint(&self) -> watch::Receiver<Bytes> {

@@ -14,6 +14,7 @@ mod council;
 mod evil;
 mod harness;
 mod ledger;
+mod presence;
 mod raw;
 mod register;
 mod transfers;
