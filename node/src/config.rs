@@ -61,7 +61,7 @@ impl Library {
 }
 
 /// Who is reached, and how.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Network {
     /// Addresses to listen on. Empty: every interface, QUIC and TCP, on a port that stays the same.
@@ -73,6 +73,14 @@ pub struct Network {
     /// Genesis document (TOML) to start a new data directory from. Unset: the first peer that answers says which
     /// network it is.
     pub genesis: Option<PathBuf>,
+    /// Whether peers in the local network are found, and find this one, by multicast DNS.
+    pub mdns: bool,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self { listen: Vec::new(), peer_vps: Vec::new(), id: None, genesis: None, mdns: true }
+    }
 }
 
 /// A seat in the council.

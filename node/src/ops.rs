@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use antiphon_fingerprint::Analyzer;
 use antiphon_ledger::Ledger;
+use antiphon_p2p::Network;
 use antiphon_proto::wire::{Block, Song, block::Body};
 use anyhow::Context;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -145,6 +146,12 @@ pub struct Status {
     /// What people must look into: the network has forked.
     #[serde(default)]
     pub alarm: Option<String>,
+    /// Peers online, connected or heard of.
+    #[serde(default)]
+    pub online_peers: u64,
+    /// Songs that they vouch for, each counted once.
+    #[serde(default)]
+    pub online_songs: u64,
     /// Connected peers.
     pub peers: Vec<PeerStatus>,
 }
@@ -328,6 +335,8 @@ async fn status(peer: &Peer, running: Option<&Running>) -> anyhow::Result<Status
             })
             .collect();
     }
+    let online = peer.network.as_ref().map(Network::online).unwrap_or_default();
+    let (online_peers, online_songs) = (online.peers() as u64, online.indexes().count() as u64);
     let counts = peer.library.counts()?;
     let scan = peer.library.progress().borrow().clone();
     let following = peer.following.borrow().clone();
@@ -359,6 +368,8 @@ async fn status(peer: &Peer, running: Option<&Running>) -> anyhow::Result<Status
         council: council_ops::sentence(peer),
         catching_up: following.catching_up,
         alarm: following.alarm,
+        online_peers,
+        online_songs,
         peers,
     })
 }

@@ -238,6 +238,11 @@ impl Network {
         self.0.presence.watch()
     }
 
+    /// The connected peers and where they say they listen.
+    pub async fn addresses(&self) -> Vec<(PeerId, Vec<Multiaddr>)> {
+        self.ask(|reply| Command::KnownPeers { reply }).await.unwrap_or_default()
+    }
+
     /// The connected peers, in no order.
     pub async fn peers(&self) -> Vec<PeerInfo> {
         self.ask(|reply| Command::Peers { reply }).await.unwrap_or_default()

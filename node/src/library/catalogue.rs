@@ -4,9 +4,11 @@
 //! are worth nothing and are dropped.
 
 use std::{
+    collections::BTreeMap,
     ffi::OsStr,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
+    sync::{Mutex, OnceLock, PoisonError},
 };
 
 use antiphon_proto::{ContentHash, NetworkId, limits};
@@ -163,9 +165,26 @@ from_redb!(
 
 type Result<T> = std::result::Result<T, CatalogueError>;
 
+/// A content that came into the ledger with a file of this library, moved in it, or left with its last file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moved {
+    /// Which content.
+    pub content: ContentHash,
+    /// Ledger index before; none: not there, or not in the ledger.
+    pub before: Option<u64>,
+    /// The same now.
+    pub after: Option<u64>,
+}
+
+/// Who is told of what moved, in order.
+pub type OnMoved = Box<dyn Fn(&[Moved]) + Send + Sync>;
+
 /// The database.
 pub struct Catalogue {
     database: Database,
+    on_moved: OnceLock<OnMoved>,
+    /// Held from a commit until it was told, so that changes are told in their order.
+    telling: Mutex<()>,
 }
 
 /// One change, applied with others in one durable transaction.
@@ -232,7 +251,7 @@ impl Catalogue {
         }
         write.open_table(NETWORK)?.insert((), &network.0)?;
         write.commit()?;
-        Ok(Self { database })
+        Ok(Self { database, on_moved: OnceLock::new(), telling: Mutex::new(()) })
     }
 
     /// What is known of a file.
@@ -256,22 +275,47 @@ impl Catalogue {
         if changes.is_empty() {
             return Ok(());
         }
+        let _turn = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
         let mut write = self.database.begin_write()?;
         write.set_durability(Durability::Immediate)?;
         // A kill must not cost a repair of the whole file on the next start.
         write.set_quick_repair(true);
-        {
+        let moved = {
             let mut tables = Tables {
                 files: write.open_table(FILES)?,
                 contents: write.open_multimap_table(CONTENTS)?,
                 pending: write.open_table(PENDING)?,
+                touched: BTreeMap::new(),
             };
             for change in changes {
                 tables.apply(change)?;
             }
-        }
+            tables.moved()?
+        };
         write.commit()?;
+        if let Some(tell) = self.on_moved.get().filter(|_| !moved.is_empty()) {
+            tell(&moved);
+        }
         Ok(())
+    }
+
+    /// Tells from now on what comes and goes; gives what is there. The first call counts.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn follow(&self, tell: OnMoved) -> Result<Vec<(u64, ContentHash)>> {
+        let _turn = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = self.database.begin_read()?;
+        let files = read.open_table(FILES)?;
+        let mut known = BTreeMap::new();
+        for entry in files.iter()? {
+            let (key, value) = entry?;
+            if let State::Known { content, index } = decode(&path_of(key.value()), value.value())?.state {
+                known.insert(index, ContentHash(content));
+            }
+        }
+        let _ = self.on_moved.set(tell);
+        Ok(known.into_iter().collect())
     }
 
     /// Paths that hold this content, at most `limit`.
@@ -382,6 +426,8 @@ struct Tables<'t> {
     files: redb::Table<'t, &'static [u8], &'static [u8]>,
     contents: redb::MultimapTable<'t, &'static [u8; 32], &'static [u8]>,
     pending: redb::Table<'t, &'static [u8; 32], &'static [u8]>,
+    /// Contents of changed files, and their ledger index before.
+    touched: BTreeMap<[u8; 32], Option<u64>>,
 }
 
 impl Tables<'_> {
@@ -389,6 +435,7 @@ impl Tables<'_> {
         match change {
             Change::Put(path, record) => self.put(path, record),
             Change::Remove(path) => {
+                self.touch_path(path)?;
                 let key = path.as_os_str().as_bytes();
                 let old = self.files.remove(key)?.map(|value| value.value().to_vec());
                 self.unlink(path, old.as_deref())?;
@@ -408,7 +455,51 @@ impl Tables<'_> {
         }
     }
 
+    /// Notes where a content was before it changes.
+    fn touch(&mut self, content: Option<ContentHash>) -> Result<()> {
+        if let Some(content) = content
+            && !self.touched.contains_key(&content.0)
+        {
+            let before = self.index_of(&content.0)?;
+            self.touched.insert(content.0, before);
+        }
+        Ok(())
+    }
+
+    fn touch_path(&mut self, path: &Path) -> Result<()> {
+        let old = self.files.get(path.as_os_str().as_bytes())?.map(|value| value.value().to_vec());
+        let old = old.and_then(|bytes| decode(path, &bytes).ok());
+        self.touch(old.and_then(|record| record.state.content()))
+    }
+
+    /// The ledger index of a content that a file of the library has.
+    fn index_of(&self, content: &[u8; 32]) -> Result<Option<u64>> {
+        for path in self.contents.get(content)? {
+            let path = path?;
+            let Some(value) = self.files.get(path.value())? else { continue };
+            if let Ok(FileRecord { state: State::Known { index, .. }, .. }) =
+                decode(&path_of(path.value()), value.value())
+            {
+                return Ok(Some(index));
+            }
+        }
+        Ok(None)
+    }
+
+    fn moved(&self) -> Result<Vec<Moved>> {
+        let mut moved = Vec::new();
+        for (content, before) in &self.touched {
+            let after = self.index_of(content)?;
+            if *before != after {
+                moved.push(Moved { content: ContentHash(*content), before: *before, after });
+            }
+        }
+        Ok(moved)
+    }
+
     fn put(&mut self, path: &Path, record: &FileRecord) -> Result<()> {
+        self.touch_path(path)?;
+        self.touch(record.state.content())?;
         let key = path.as_os_str().as_bytes();
         let old = self.files.insert(key, &encode(record)[..])?.map(|value| value.value().to_vec());
         self.unlink(path, old.as_deref())?;
@@ -441,6 +532,7 @@ impl Tables<'_> {
     }
 
     fn settle(&mut self, content: &ContentHash, index: u64) -> Result<()> {
+        self.touch(Some(*content))?;
         self.pending.remove(&content.0)?;
         let mut paths = Vec::new();
         for path in self.contents.get(&content.0)? {
@@ -531,6 +623,41 @@ mod tests {
         assert!(catalogue.paths_of(&content, 9).unwrap().is_empty());
         catalogue.apply(&[Change::Remove(path.clone())]).unwrap();
         assert_eq!(catalogue.get(&path).unwrap(), None);
+    }
+
+    #[test]
+    fn what_comes_and_goes_is_told() {
+        let (_directory, catalogue) = open();
+        let (one, two) = (ContentHash([1; 32]), ContentHash([2; 32]));
+        let known = |content: ContentHash, index| record(State::Known { content: content.0, index });
+        catalogue.apply(&[Change::Put("/m/a".into(), known(one, 5))]).unwrap();
+        let told = std::sync::Arc::new(Mutex::new(Vec::new()));
+        let tell = {
+            let told = told.clone();
+            move |moved: &[Moved]| told.lock().unwrap().extend_from_slice(moved)
+        };
+        assert_eq!(catalogue.follow(Box::new(tell)).unwrap(), [(5, one)]);
+        let apply = |changes: &[Change]| {
+            catalogue.apply(changes).unwrap();
+            std::mem::take(&mut *told.lock().unwrap())
+        };
+        // A copy is no news, nor is losing one of two.
+        assert_eq!(apply(&[Change::Put("/m/b".into(), known(one, 5))]), []);
+        assert_eq!(apply(&[Change::Remove("/m/a".into())]), []);
+        let pending = record(State::Pending { content: two.0 });
+        assert_eq!(apply(&[Change::Put("/m/c".into(), pending)]), []);
+        let came = Moved { content: two, before: None, after: Some(9) };
+        assert_eq!(apply(&[Change::Settle(two, 9)]), [came]);
+        // Another content in the same file: one goes, one comes.
+        let went = Moved { content: one, before: Some(5), after: None };
+        let three = ContentHash([3; 32]);
+        let came = Moved { content: three, before: None, after: Some(11) };
+        assert_eq!(apply(&[Change::Put("/m/b".into(), known(three, 11))]), [went, came]);
+        let went = Moved { content: three, before: Some(11), after: None };
+        let skipped = record(State::Skipped { reason: String::new() });
+        assert_eq!(apply(&[Change::Put("/m/b".into(), skipped)]), [went]);
+        // What comes and goes in one transaction never was.
+        assert_eq!(apply(&[Change::Put("/m/d".into(), known(one, 5)), Change::Remove("/m/d".into())]), []);
     }
 
     #[test]

@@ -28,7 +28,7 @@ use futures::{StreamExt, stream};
 use tokio::sync::{Mutex, watch as channel};
 
 use self::{
-    catalogue::{Catalogue, CatalogueError, Change, Counts, FileRecord, State},
+    catalogue::{Catalogue, CatalogueError, Change, Counts, FileRecord, OnMoved, State},
     describe::Registrant,
     examine::{Examiner, Outboards},
     folders::Folders,
@@ -173,6 +173,14 @@ impl Library {
             }
         }
         Ok(gone)
+    }
+
+    /// What is in the ledger of this library's files: index and content. What comes and goes is told from now on.
+    ///
+    /// # Errors
+    /// When the catalogue cannot be read.
+    pub fn follow(&self, tell: OnMoved) -> Result<Vec<(u64, ContentHash)>, CatalogueError> {
+        self.catalogue.follow(tell)
     }
 
     /// Changes when the folders do.

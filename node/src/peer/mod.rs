@@ -9,6 +9,7 @@ pub mod get;
 mod open;
 pub mod orders;
 mod place;
+mod presence;
 pub mod select;
 pub mod services;
 pub mod state;

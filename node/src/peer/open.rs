@@ -10,7 +10,7 @@ use antiphon_ledger::{Ledger, OpenError, Options, Stage};
 use antiphon_p2p::{ConnectionLimits, Event, Network, Services};
 use antiphon_proto::{NetworkId, wire::Genesis};
 use anyhow::{Context, bail};
-use libp2p::{Multiaddr, PeerId};
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use prometheus_client::registry::Registry;
 use rand::TryRng;
 use tokio::{sync::watch, task::JoinSet};
@@ -21,6 +21,7 @@ use super::{
     council::{self, Seat, Seated},
     follow::{self, Follower},
     orders::{Offline, Orders, Remote},
+    presence,
     services::Desk,
     state::NetworkState,
 };
@@ -43,6 +44,9 @@ const FIRST_PORT: u16 = 7_710;
 const MEMORY_BYTES: usize = 512 * 1024 * 1024;
 /// Pause between attempts to join a network for the first time.
 const JOIN_PAUSE: Duration = Duration::from_secs(2);
+/// How long a first start without a peer to join through looks for peers in the local network, and how often.
+const NEARBY_WITHIN: Duration = Duration::from_secs(3);
+const NEARBY_PAUSE: Duration = Duration::from_millis(200);
 /// How long a start waits to hear that a named peer is of another network.
 const ASK_WITHIN: Duration = Duration::from_secs(3);
 /// Waiting registrations are handed in again this often.
@@ -226,6 +230,7 @@ impl<'c> Opening<'c> {
             _lock: lock,
         };
         if let Some(network) = peer.network.clone() {
+            presence::take_part(&peer, &network, self.reach).await?;
             follow(&peer, network, upstream_in, self.addresses, self.state);
         }
         Ok(peer)
@@ -240,6 +245,7 @@ impl<'c> Opening<'c> {
             listen,
             agent: format!("antiphon/{}", env!("CARGO_PKG_VERSION")),
             boot_nonce: u64::from_le_bytes(nonce),
+            mdns: self.reach == Reach::Serve && self.config.network.mdns,
             limits: ConnectionLimits { memory: Some(MEMORY_BYTES), ..ConnectionLimits::default() },
             ..antiphon_p2p::Config::default()
         };
@@ -304,6 +310,11 @@ impl<'c> Opening<'c> {
         {
             return self.join(network, report).await;
         }
+        if let Some(network) = network
+            && let Some(genesis) = self.nearby(network, report).await
+        {
+            return Ok(genesis);
+        }
         if let Some(id) = self.insist {
             bail!(
                 "the ledger of network {id} is not in {}; name a peer of that network with --peer-vps, or leave --network out \
@@ -332,6 +343,34 @@ impl<'c> Opening<'c> {
             }
         }
         Ok(())
+    }
+
+    /// The network of whoever is found in the local network within a few seconds: without a peer to join through, a
+    /// second peer at home belongs to the network of the first.
+    async fn nearby(&self, network: &Network, report: &(dyn Fn(&str) + Send + Sync)) -> Option<Genesis> {
+        let loopback = |address: &Multiaddr| {
+            matches!(address.iter().next(),
+            Some(Protocol::Ip4(ip)) if ip.is_loopback())
+                || matches!(address.iter().next(), Some(Protocol::Ip6(ip)) if ip.is_loopback())
+        };
+        if !self.config.network.mdns || network.listen_addrs().await.iter().all(loopback) {
+            return None;
+        }
+        report("looking for peers in the local network");
+        let until = tokio::time::Instant::now() + NEARBY_WITHIN;
+        while tokio::time::Instant::now() < until {
+            for found in network.peers().await {
+                let Ok(info) = network.ledger_info(found.peer).await else { continue };
+                let Ok(genesis) = Genesis::parse(&info.genesis) else { continue };
+                let id = genesis.network_id();
+                if self.insist.is_none_or(|wanted| wanted == id) {
+                    report(&format!("joining network {id}, which {} in the local network is of", found.addr));
+                    return Some(genesis);
+                }
+            }
+            tokio::time::sleep(NEARBY_PAUSE).await;
+        }
+        None
     }
 
     async fn join(
@@ -463,21 +502,12 @@ fn follow(
     addresses: VecDeque<Multiaddr>,
     mut state: NetworkState,
 ) {
-    let (answered_in, mut answered) = watch::channel(None::<Multiaddr>);
+    let (answered_in, answered) = watch::channel(None::<Multiaddr>);
     let path = peer.data.network_state();
     if state.network.is_none() {
         state.network = Some(peer.ledger.network().to_string());
     }
-    peer.spawn(async move {
-        while answered.changed().await.is_ok() {
-            let address = answered.borrow_and_update().as_ref().map(ToString::to_string);
-            if address.is_some_and(|address| state.remember(&address))
-                && let Err(error) = state.save(&path)
-            {
-                tracing::warn!(%error, "an address could not be remembered");
-            }
-        }
-    });
+    peer.spawn(presence::remember(network.clone(), state, path, answered));
     let follower = Follower {
         network,
         ledger: peer.ledger.clone(),

@@ -97,6 +97,10 @@ impl LedgerSource for Desk {
         self.checkpoint.subscribe()
     }
 
+    fn index_of(&self, content: &ContentHash) -> Option<u64> {
+        self.ledger.get()?.by_content(content).ok().flatten().map(|entry| entry.index)
+    }
+
     fn bundle(&self, index: u64, width: u32) -> Result<Option<Bundle>, SourceError> {
         let (Some(ledger), Ok(short)) = (self.ledger.get(), u16::try_from(width)) else { return Ok(None) };
         let Some(entries) = ledger.bundle(index, short).map_err(unreadable)? else { return Ok(None) };

@@ -56,6 +56,21 @@ impl NetworkState {
             .with_context(|| format!("cannot write {}", path.display()))
     }
 
+    /// Puts addresses of connected peers behind the one that answered last. Says whether any is new.
+    pub fn remember_others(&mut self, addresses: impl IntoIterator<Item = String>) -> bool {
+        let (mut kept, before) = (Vec::new(), std::mem::take(&mut self.peers));
+        let mut new = false;
+        let first = before.first().cloned();
+        for address in first.into_iter().chain(addresses).take(PEERS).chain(before.iter().cloned()) {
+            if kept.len() < PEERS && !kept.contains(&address) {
+                new |= !before.contains(&address);
+                kept.push(address);
+            }
+        }
+        self.peers = kept;
+        new
+    }
+
     /// Puts an address that answered to the front. Says whether that changed anything.
     pub fn remember(&mut self, address: &str) -> bool {
         if self.peers.first().is_some_and(|first| first == address) {
@@ -82,6 +97,12 @@ mod tests {
         }
         assert!(!state.remember("/ip4/192.0.2.39/tcp/1"));
         assert_eq!((state.peers.len(), state.peers[0].as_str()), (PEERS, "/ip4/192.0.2.39/tcp/1"));
+        assert!(
+            state.remember_others(["/ip4/192.0.2.50/tcp/1".to_owned(), "/ip4/192.0.2.38/tcp/1".to_owned()])
+        );
+        assert_eq!(state.peers[..3], ["39", "50", "38"].map(|end| format!("/ip4/192.0.2.{end}/tcp/1")));
+        assert!(!state.remember_others(["/ip4/192.0.2.50/tcp/1".to_owned()]));
+        assert_eq!(state.peers.len(), PEERS);
         state.save(&path).unwrap();
         assert_eq!(NetworkState::load(&path).unwrap(), state);
         std::fs::write(&path, "{").unwrap();

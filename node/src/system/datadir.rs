@@ -136,6 +136,12 @@ impl DataDir {
         self.root.join("keys").join(format!("{name}.key"))
     }
 
+    /// The next sequence of announcements.
+    #[must_use]
+    pub fn sequence(&self) -> PathBuf {
+        self.root.join("sequence")
+    }
+
     /// Network settings that the peer has chosen or learnt.
     #[must_use]
     pub fn network_state(&self) -> PathBuf {

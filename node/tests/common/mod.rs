@@ -68,6 +68,8 @@ impl Machine {
             .env_remove("XDG_CONFIG_HOME")
             .env_remove("STATE_DIRECTORY")
             .env("HOME", home)
+            // Tests stay on loopback, and in networks that they make.
+            .env("ANTIPHON__NETWORK__MDNS", "false")
             .env("ANTIPHON_DATA_DIR", self.data())
             .current_dir(self.out())
             .stdin(Stdio::null())
@@ -98,9 +100,14 @@ impl Machine {
     }
 
     /// The same, started by a command that runs the program.
-    pub fn up_by(&self, mut command: Command, args: &[&str]) -> Peer {
+    pub fn up_by(&self, command: Command, args: &[&str]) -> Peer {
+        let loopback = ["--listen", "/ip4/127.0.0.1/udp/0/quic-v1", "--listen", "/ip4/127.0.0.1/tcp/0"];
+        self.up_at(command, &[&loopback, args].concat())
+    }
+
+    /// The same, listening where the arguments say.
+    pub fn up_at(&self, mut command: Command, args: &[&str]) -> Peer {
         command.args(["up", "--json", "--http", "127.0.0.1:0"]);
-        command.args(["--listen", "/ip4/127.0.0.1/udp/0/quic-v1", "--listen", "/ip4/127.0.0.1/tcp/0"]);
         command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         // Kept from blocking on a full pipe, and shown when a test fails.
@@ -138,6 +145,13 @@ impl Peer {
             .map(|address| address.as_str().unwrap())
             .find(|address| address.contains(transport));
         found.unwrap_or_else(|| panic!("no {transport} in {listen:?}")).to_owned()
+    }
+
+    /// A number of `/metrics`: the first line that begins so; 0 when there is none.
+    pub fn metric(&self, name: &str) -> u64 {
+        let text = self.http("/metrics");
+        let line = text.lines().find(|line| line.starts_with(name));
+        line.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
     }
 
     pub fn http(&self, path: &str) -> String {
