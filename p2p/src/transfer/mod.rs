@@ -7,6 +7,7 @@ pub(crate) mod fetch;
 pub mod groups;
 pub mod outboard;
 pub mod partial;
+pub(crate) mod schedule;
 pub(crate) mod tree;
 
 #[cfg(test)]
