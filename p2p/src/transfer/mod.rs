@@ -2,6 +2,7 @@
 
 pub mod decode;
 mod disk;
+pub(crate) mod download;
 pub(crate) mod encode;
 pub(crate) mod fetch;
 pub mod groups;

@@ -47,11 +47,6 @@ impl Claims {
         self.free
     }
 
-    /// Groups that are not there.
-    pub(super) fn missing(&self) -> u64 {
-        self.have.count() - self.have.present()
-    }
-
     pub(super) fn copies(&self, group: u64) -> u8 {
         usize::try_from(group).ok().and_then(|group| self.copies.get(group).copied()).unwrap_or(0)
     }
@@ -164,7 +159,7 @@ mod tests {
         let mut have = Groups::new(10 * BAO_GROUP_BYTES - 1);
         have.insert_at(2 * BAO_GROUP_BYTES);
         let mut claims = Claims::new(have);
-        assert_eq!((claims.count(), claims.free(), claims.missing()), (10, 9, 9));
+        assert_eq!((claims.count(), claims.free()), (10, 9));
         assert_eq!(claims.free_runs(0, 10, 4), [0..2, 3..5]);
         (0..5).for_each(|group| claims.claim(group));
         claims.claim(4);
@@ -174,7 +169,7 @@ mod tests {
         assert_eq!(claims.arrived(7), Some(0));
         claims.release(1);
         claims.release(4);
-        assert_eq!((claims.free(), claims.missing()), (5, 7));
+        assert_eq!(claims.free(), 5);
         assert_eq!(claims.next_free(0), Some(1));
         assert_eq!(claims.free_runs(0, 9, 99), [1..2, 5..7, 8..9]);
         let ranges = claims.ranges(&[8..10]);

@@ -85,8 +85,12 @@ impl<P: Copy + Ord> Scheduler<P> {
     /// Takes from sources what they hold up.
     pub(super) fn look_over(&mut self, now: Instant) {
         let usable = self.sources.values().filter(|source| !source.is_resting(now)).count();
-        let busy: Vec<P> =
-            self.sources.iter().filter(|(_, source)| !source.requests.is_empty()).map(|(peer, _)| *peer).collect();
+        let busy: Vec<P> = self
+            .sources
+            .iter()
+            .filter(|(_, source)| !source.requests.is_empty())
+            .map(|(peer, _)| *peer)
+            .collect();
         for peer in busy {
             let Some(source) = self.sources.get(&peer) else { continue };
             let others = usable > usize::from(!source.is_resting(now));
@@ -117,7 +121,9 @@ impl<P: Copy + Ord> Scheduler<P> {
             return source.requests.iter().any(answered).then_some(self.settings.stall);
         }
         let window = match source.known_rate() {
-            Some(rate) => time_for(4 * ENOUGH_BYTES, rate).saturating_add(source.rtt() * 4).max(SHORTEST_WINDOW),
+            Some(rate) => {
+                time_for(4 * ENOUGH_BYTES, rate).saturating_add(source.rtt() * 4).max(SHORTEST_WINDOW)
+            }
             None => FIRST_WINDOW,
         };
         Some(window.min(self.settings.stall))
@@ -142,7 +148,9 @@ impl<P: Copy + Ord> Scheduler<P> {
         let seated = self.sources.values().filter(|source| source.seated);
         let fastest = seated.clone().filter_map(Source::known_rate).max().unwrap_or(0);
         let stands_by = |source: &Source| {
-            !source.seated && !source.is_resting(now) && source.known_rate().is_none_or(|rate| rate > fastest / SLOW)
+            !source.seated
+                && !source.is_resting(now)
+                && source.known_rate().is_none_or(|rate| rate > fastest / SLOW)
         };
         if seated.count() < ACTIVE || !self.sources.values().any(stands_by) {
             return;

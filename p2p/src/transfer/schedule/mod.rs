@@ -322,7 +322,8 @@ impl<P: Copy + Ord> Scheduler<P> {
             request.needed = request.needed.saturating_sub(1);
         }
         if copies > u8::from(wanted) {
-            let others = self.requests.iter_mut().filter(|(id, request)| **id != from && request.holds(group));
+            let others =
+                self.requests.iter_mut().filter(|(id, request)| **id != from && request.holds(group));
             others.for_each(|(_, request)| request.needed = request.needed.saturating_sub(1));
         }
         if self.race == Some(group) {
@@ -338,6 +339,9 @@ impl<P: Copy + Ord> Scheduler<P> {
         }
         if let Some(source) = self.sources.get_mut(&request.peer) {
             source.released(id, now);
+            if request.answered_at.is_none() {
+                source.unanswered_for(now.saturating_duration_since(request.asked_at));
+            }
         }
         Some(request)
     }

@@ -30,6 +30,10 @@ const READ_AHEAD: Duration = Duration::from_secs(30);
 const READ_AHEAD_BYTES: u64 = 1024 * 1024;
 /// What will come less than this before it is heard is late.
 const MARGIN: Duration = Duration::from_millis(250);
+/// A group that two sources owe and that will take longer than this is asked of a third one, if that is much faster.
+const HOPELESS: Duration = Duration::from_millis(500);
+/// Rest of a source that was replaced so before it brought anything.
+const REPLACED_PAUSE: Duration = Duration::from_secs(1);
 /// Late groups that are asked of another source at once: 256 KiB.
 const LATE: u64 = 16;
 /// In the end, requests with at most so many groups left are doubled: 256 KiB.
@@ -62,6 +66,15 @@ struct Free<P> {
     idle: bool,
     /// Whether there is nobody else to ask.
     alone: bool,
+}
+
+/// A group that will come too late.
+struct Late {
+    group: u64,
+    /// The request that is to bring it.
+    id: u64,
+    /// Whether as many requests as may are to bring it.
+    full: bool,
 }
 
 impl<P> Free<P> {
@@ -100,7 +113,8 @@ impl<P: Copy + Ord> Scheduler<P> {
     /// Sources with time for a request, the best first.
     fn free_sources(&self, now: Instant) -> Vec<Free<P>> {
         let usable = self.sources.values().filter(|source| !source.is_resting(now)).count();
-        let active = self.sources.values().filter(|source| source.seated || !source.requests.is_empty()).count();
+        let active =
+            self.sources.values().filter(|source| source.seated || !source.requests.is_empty()).count();
         let (mut seats, mut newcomers) = (Vec::new(), Vec::new());
         for (peer, source) in &self.sources {
             if source.is_resting(now) || source.requests.len() >= source.width {
@@ -127,7 +141,8 @@ impl<P: Copy + Ord> Scheduler<P> {
 
     /// How long a source needs for what it was asked.
     pub(super) fn busy_for(&self, source: &Source) -> Duration {
-        let needed = source.requests.iter().filter_map(|id| self.requests.get(id)).map(|request| request.needed);
+        let needed =
+            source.requests.iter().filter_map(|id| self.requests.get(id)).map(|request| request.needed);
         time_for(needed.sum::<u64>().saturating_mul(BAO_GROUP_BYTES), source.rate())
     }
 
@@ -184,7 +199,9 @@ impl<P: Copy + Ord> Scheduler<P> {
             return None;
         }
         let groups = (first..first.saturating_add(RACE).min(self.claims.count())).collect::<Vec<_>>();
-        let wanted = groups.into_iter().filter(|group| !self.claims.has(*group) && self.claims.copies(*group) < COPIES);
+        let wanted = groups
+            .into_iter()
+            .filter(|group| !self.claims.has(*group) && self.claims.copies(*group) < COPIES);
         let work = Work::new(runs_of(wanted), self.mode_near())?;
         Some(Work { race: true, ..work })
     }
@@ -252,7 +269,8 @@ impl<P: Copy + Ord> Scheduler<P> {
         let place = taken.first()?.0;
         let own = |group: &u64| self.requests.values().any(|one| one.peer == free.peer && one.holds(*group));
         let runs = runs_of(taken.iter().map(|(_, group)| *group).filter(|group| !own(group)));
-        let gone = request.outstanding().skip(usize::try_from(place).unwrap_or(usize::MAX)).collect::<Vec<_>>();
+        let gone =
+            request.outstanding().skip(usize::try_from(place).unwrap_or(usize::MAX)).collect::<Vec<_>>();
         let request = self.requests.get_mut(&id)?;
         request.keep(place);
         request.needed = request.needed.saturating_sub(taken.len() as u64);
@@ -265,21 +283,25 @@ impl<P: Copy + Ord> Scheduler<P> {
         (bytes_in(rate, BULK_TIME) / BAO_GROUP_BYTES).clamp(SMALLEST, BULK.1)
     }
 
-    /// The same as another source, when there is nothing else to do and little left.
+    /// The same as another source, when there is nothing else to do, little left, and this one would be sooner.
     fn double(&mut self, free: &Free<P>, now: Instant) -> Option<Work> {
-        if !free.idle {
+        if !free.idle || free.eta(1) > self.best_eta(now).saturating_mul(2) {
             return None;
         }
-        let others = self.requests.values().filter(|request| request.peer != free.peer);
-        let few = others.filter(|request| (1..=ENDGAME).contains(&request.needed));
-        let (remaining, request) = few
-            .filter(|request| request.outstanding().any(|group| self.can_copy(group)))
-            .map(|request| (self.remaining_time(request, now), request))
-            .max_by_key(|(remaining, _)| *remaining)?;
-        if remaining <= free.lead_in {
-            return None;
+        let others = self.requests.iter().filter(|(_, request)| request.peer != free.peer);
+        let few = others.filter(|(_, request)| (1..=ENDGAME).contains(&request.needed));
+        let late = few.filter_map(|(id, request)| {
+            let (remaining, eta) = (self.remaining_time(request, now), free.eta(request.needed));
+            let full = !request.outstanding().any(|group| self.can_copy(group));
+            let late = if full { remaining > (eta * 3).max(HOPELESS) } else { remaining > eta };
+            late.then_some((remaining, *id, full))
+        });
+        let (_, id, full) = late.max()?;
+        let wanted: Vec<u64> = self.requests.get(&id)?.outstanding().collect();
+        if full {
+            self.replace(id, now);
         }
-        Work::new(runs_of(request.outstanding().filter(|group| self.can_copy(*group))), self.mode_near())
+        Work::new(runs_of(wanted.into_iter().filter(|group| self.can_copy(*group))), self.mode_near())
     }
 
     fn can_copy(&self, group: u64) -> bool {
@@ -326,7 +348,8 @@ impl<P: Copy + Ord> Scheduler<P> {
 
     fn is_fastest(&self, free: &Free<P>, now: Instant) -> bool {
         let own = if free.rate_is_known { free.rate } else { 0 };
-        let mut others = self.sources.iter().filter(|(peer, one)| **peer != free.peer && !one.is_resting(now));
+        let mut others =
+            self.sources.iter().filter(|(peer, one)| **peer != free.peer && !one.is_resting(now));
         !others.any(|(_, source)| source.known_rate().is_some_and(|rate| rate > own))
     }
 
@@ -339,7 +362,8 @@ impl<P: Copy + Ord> Scheduler<P> {
         if free.rate < playhead.rate() && !free.alone {
             let left = playhead.left(start * BAO_GROUP_BYTES, now).saturating_sub(free.lead_in);
             let lost = playhead.rate() - free.rate;
-            let share = u128::from(bytes_in(free.rate, left)) * u128::from(playhead.rate()) / u128::from(lost);
+            let share =
+                u128::from(bytes_in(free.rate, left)) * u128::from(playhead.rate()) / u128::from(lost);
             bytes = bytes.min(u64::try_from(share).unwrap_or(u64::MAX));
         }
         (bytes / BAO_GROUP_BYTES).clamp(SMALLEST, NEAR)
@@ -350,33 +374,83 @@ impl<P: Copy + Ord> Scheduler<P> {
         if free.alone {
             return None;
         }
-        let mut late: Option<(u64, u64)> = None;
-        let mut trailing: Option<(u64, Duration)> = None;
-        for (id, request) in self.requests.iter().filter(|(_, request)| request.peer != free.peer) {
-            let soon = |(_, group): &(u64, u64)| near.contains(group) && self.can_copy(*group);
-            let Some((place, group)) = (0..).zip(request.outstanding()).find(soon) else { continue };
-            let eta = self.eta_of(request, place, now);
-            let left = playhead.left(group * BAO_GROUP_BYTES, now);
-            if eta + MARGIN > left && free.eta(1) * 10 / 7 < eta {
-                if late.is_none_or(|(before, _)| group < before) {
-                    late = Some((group, *id));
-                }
-                continue;
-            }
-            let last = request.outstanding().filter(|group| near.contains(group)).last().unwrap_or(group);
-            let remaining = self.remaining_time(request, now);
-            if remaining > playhead.left(last * BAO_GROUP_BYTES, now) && request.needed > 2 * SMALLEST {
-                trailing = Some((*id, remaining));
-            }
-        }
-        if let Some((first, id)) = late {
+        let late = self.latest(free, playhead, &near, now);
+        if let Some(Late { group: first, id, full }) = late {
             let request = self.requests.get(&id)?;
             let wanted = request.outstanding().filter(|group| *group >= first && near.contains(group));
-            let wanted = wanted.filter(|group| self.can_copy(*group)).take(usize::try_from(LATE).unwrap_or(1));
+            let wanted: Vec<u64> = wanted.take(usize::try_from(LATE).unwrap_or(1)).collect();
+            if full {
+                self.replace(id, now);
+            }
+            let wanted = wanted.into_iter().filter(|group| self.can_copy(*group));
             return Work::new(runs_of(wanted), AudioMode::Play);
         }
-        let (id, remaining) = trailing?;
+        let (id, remaining) = self.trailing(free, playhead, &near, now)?;
         self.take_from(free, id, remaining, now)
+    }
+
+    /// The nearest group that will be late, and that this source would bring much sooner.
+    fn latest(&self, free: &Free<P>, playhead: &Playhead, near: &Run, now: Instant) -> Option<Late> {
+        // Somebody better will have time soon enough.
+        if free.eta(1) > self.best_eta(now).saturating_mul(2) {
+            return None;
+        }
+        let own = |group: u64| self.requests.values().any(|one| one.peer == free.peer && one.holds(group));
+        let mut found: Option<(u64, Duration, Late)> = None;
+        for (id, request) in self.requests.iter().filter(|(_, request)| request.peer != free.peer) {
+            let soon = |(_, group): &(u64, u64)| near.contains(group) && !self.claims.has(*group);
+            let Some((place, group)) = (0..).zip(request.outstanding()).find(soon) else { continue };
+            let eta = self.eta_of(request, place, now);
+            let full = self.claims.copies(group) >= COPIES;
+            let sooner =
+                if full { eta > (free.eta(1) * 3).max(HOPELESS) } else { eta > free.eta(1) * 10 / 7 };
+            if !sooner || own(group) || eta + MARGIN <= playhead.left(group * BAO_GROUP_BYTES, now) {
+                continue;
+            }
+            // Of two that have the same group, the worse one.
+            let better = |(other, than, _): &(u64, Duration, Late)| (group, than) < (*other, &eta);
+            if found.as_ref().is_none_or(better) {
+                found = Some((group, eta, Late { group, id: *id, full }));
+            }
+        }
+        found.map(|(_, _, late)| late)
+    }
+
+    /// The soonest that any source could bring a group, if it got it next.
+    fn best_eta(&self, now: Instant) -> Duration {
+        let usable = self.sources.values().filter(|source| !source.is_resting(now));
+        let eta = |source: &Source| {
+            let transfer = time_for(BAO_GROUP_BYTES, source.rate());
+            self.busy_for(source).max(source.rtt()).max(self.silence(source, now)).saturating_add(transfer)
+        };
+        usable.map(eta).min().unwrap_or(Duration::MAX)
+    }
+
+    /// Takes from a source what two others will not bring in time either. One that brought nothing at all rests.
+    fn replace(&mut self, id: u64, now: Instant) {
+        let nothing = self.requests.get(&id).filter(|request| request.delivered() == 0).map(|one| one.peer);
+        self.cancel(id, now);
+        if let Some(source) = nothing.and_then(|peer| self.sources.get_mut(&peer)) {
+            source.rest(REPLACED_PAUSE, now);
+        }
+    }
+
+    /// A request that is in time with its first group, but not with its last.
+    fn trailing(
+        &self,
+        free: &Free<P>,
+        playhead: &Playhead,
+        near: &Run,
+        now: Instant,
+    ) -> Option<(u64, Duration)> {
+        let others = self.requests.iter().filter(|(_, request)| request.peer != free.peer);
+        let long = others.filter(|(_, request)| request.needed > 2 * SMALLEST);
+        long.filter_map(|(id, request)| {
+            let last = request.outstanding().filter(|group| near.contains(group)).last()?;
+            let remaining = self.remaining_time(request, now);
+            (remaining > playhead.left(last * BAO_GROUP_BYTES, now)).then_some((*id, remaining))
+        })
+        .max_by_key(|(_, remaining)| *remaining)
     }
 
     /// When a request will bring the group at this place of what it still has to bring.

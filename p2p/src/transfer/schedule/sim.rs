@@ -283,7 +283,9 @@ impl Sim {
             let total = running.groups.len() as u64;
             let delivered = (running.sent / 1_000 / BAO_GROUP_BYTES).min(total);
             if delivered > running.delivered {
-                for group in &running.groups[usize::try_from(running.delivered).unwrap()..usize::try_from(delivered).unwrap()] {
+                for group in &running.groups
+                    [usize::try_from(running.delivered).unwrap()..usize::try_from(delivered).unwrap()]
+                {
                     let group = usize::try_from(*group).unwrap();
                     self.have[group] = true;
                     self.came[group] += 1;

@@ -64,7 +64,8 @@ impl Meter {
         let sample = u64::try_from(u128::from(bytes) * 1_000_000 / micros).unwrap_or(u64::MAX).max(1);
         self.samples = (self.samples + 1).min(4);
         let weight = u64::from(self.samples);
-        self.rate = Some(self.rate.map_or(sample, |rate| (rate / weight * (weight - 1) + sample / weight).max(1)));
+        self.rate =
+            Some(self.rate.map_or(sample, |rate| (rate / weight * (weight - 1) + sample / weight).max(1)));
     }
 }
 
@@ -139,6 +140,11 @@ impl Source {
             _ => Some(time),
         };
         self.rtt_is_measured = true;
+    }
+
+    /// There was no reply in this time.
+    pub(super) fn unanswered_for(&mut self, time: Duration) {
+        self.rtt = self.rtt.map(|rtt| rtt.max(time)).or(Some(time.max(GUESSED_RTT)));
     }
 
     /// A request goes out.

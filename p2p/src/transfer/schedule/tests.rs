@@ -30,7 +30,12 @@ fn bandwidths_add_up() {
         assert!(sim.complete);
         assert!(sim.ms < ideal * 105 / 100 + 400, "{count}: {} ms instead of {ideal}", sim.ms);
         assert!(sim.wasted() < 64, "{count}: {}", sim.wasted());
-        eprintln!("{count} sources: {} ms of {ideal}, {} wasted, {} requests", sim.ms, sim.wasted(), sim.requests);
+        eprintln!(
+            "{count} sources: {} ms of {ideal}, {} wasted, {} requests",
+            sim.ms,
+            sim.wasted(),
+            sim.requests
+        );
     }
 }
 
@@ -146,12 +151,20 @@ fn no_underrun_when_the_sum_of_bandwidths_suffices() {
         ("one", FLAC, vec![good(FLAC * 12 / 10, 80)]),
         ("two halves", FLAC, vec![good(FLAC * 7 / 10, 80), good(FLAC * 7 / 10, 30)]),
         ("many slow ones", FLAC, vec![good(FLAC / 4, 60); 7]),
-        ("one fast, three slow", FLAC, vec![good(FLAC, 60), good(5_000, 10), good(5_000, 10), good(50_000, 90)]),
+        (
+            "one fast, three slow",
+            FLAC,
+            vec![good(FLAC, 60), good(5_000, 10), good(5_000, 10), good(50_000, 90)],
+        ),
         ("far away", MP3, vec![good(MP3, 300), good(MP3, 400)]),
         (
             "two go",
             FLAC,
-            vec![good(FLAC * 13 / 10, 60), bad(2 * FLAC, 20, Turn::Stalls, 9_000), bad(2 * FLAC, 20, Turn::Dies, 3_000)],
+            vec![
+                good(FLAC * 13 / 10, 60),
+                bad(2 * FLAC, 20, Turn::Stalls, 9_000),
+                bad(2 * FLAC, 20, Turn::Dies, 3_000),
+            ],
         ),
         ("one drips", MP3, vec![good(MP3 * 13 / 10, 60), bad(MP3 * 2, 20, Turn::Drips, 2_000)]),
     ];
@@ -164,7 +177,10 @@ fn no_underrun_when_the_sum_of_bandwidths_suffices() {
         let listener = sim.listener.unwrap();
         eprintln!(
             "{name}: first {:?}, {} underruns, {} wasted, {} requests",
-            listener.first_sound_ms, listener.underruns, sim.wasted(), sim.requests
+            listener.first_sound_ms,
+            listener.underruns,
+            sim.wasted(),
+            sim.requests
         );
         assert!(sim.complete, "{name}");
         assert_eq!(listener.underruns, 0, "{name}");
@@ -231,9 +247,8 @@ fn any_character() -> impl Strategy<Value = Character> {
         1 => Just(Turn::Stops),
         1 => Just(Turn::Lacks),
     ];
-    (1u64..500, 3_000u64..5_000_000, turns, 0u64..5_000, any::<bool>()).prop_map(
-        |(rtt_ms, rate, turn, at_ms, hinted)| Character { rtt_ms, rate, turn, at_ms, hinted },
-    )
+    (1u64..500, 3_000u64..5_000_000, turns, 0u64..5_000, any::<bool>())
+        .prop_map(|(rtt_ms, rate, turn, at_ms, hinted)| Character { rtt_ms, rate, turn, at_ms, hinted })
 }
 
 proptest! {
