@@ -7,7 +7,7 @@ use libp2p::{Multiaddr, PeerId};
 
 use crate::{
     services::AudioRefusal,
-    transfer::{decode::BadBytes, partial::PartialError},
+    transfer::{decode::BadBytes, download::SourceReport, partial::PartialError},
 };
 
 /// The network does not start.
@@ -154,5 +154,29 @@ pub enum FetchError {
     Disk(#[from] PartialError),
     /// The thread that verifies and writes ended.
     #[error("the transfer's thread failed")]
+    Internal,
+}
+
+/// A file was not downloaded. What was verified stays in the partial file, and another download goes on there.
+#[derive(Debug, thiserror::Error)]
+pub enum DownloadError {
+    /// Nobody is left to ask.
+    #[error("no peer is left to ask; {verified} of {total} bytes are there")]
+    NoSources {
+        /// Bytes of the file that are there.
+        verified: u64,
+        /// Bytes of the file.
+        total: u64,
+        /// Who was asked, and what went wrong.
+        sources: Vec<SourceReport>,
+    },
+    /// The partial file.
+    #[error(transparent)]
+    Disk(#[from] PartialError),
+    /// The network is shut down.
+    #[error("the network is shut down")]
+    Shutdown,
+    /// A thread of ours failed.
+    #[error("the download's thread failed")]
     Internal,
 }

@@ -30,7 +30,7 @@ pub use config::{Config, ConnectionLimits, StreamLimits, Timeouts};
 pub use council::{
     Class, CouncilConfig, CouncilError, CouncilEvent, CouncilEvents, CouncilSender, MemberInfo, SendError,
 };
-pub use error::{ConnectError, FetchError, RequestError, StartError};
+pub use error::{ConnectError, DownloadError, FetchError, RequestError, StartError};
 pub use event::{DisconnectReason, Event};
 pub use network::{Network, Services};
 pub use presence::{Join, Online, Vouch};
@@ -41,6 +41,7 @@ pub use streams::Transport;
 pub use swarm::{Direction, PeerInfo};
 pub use transfer::{
     decode,
-    fetch::{Fetch, FetchProgress, Fetched},
+    download::{Download, DownloadProgress, Downloaded, Listener, SourceProgress, SourceReport, SourceState},
+    fetch::{Fetch, FetchProgress},
     groups, outboard, partial,
 };

@@ -21,7 +21,7 @@ use crate::{
     catchup::{CatchUp, Check, Goal},
     config::{Config, Timeouts},
     council::{self, CouncilConfig, CouncilError, CouncilEvents, CouncilSender, Gate},
-    error::{ConnectError, FetchError, RequestError, StartError},
+    error::{ConnectError, DownloadError, FetchError, RequestError, StartError},
     event::{Event, EventSender},
     metrics::Metrics,
     presence::{
@@ -34,7 +34,10 @@ use crate::{
     slots::Slots,
     streams::{self, Inbound, Opener},
     swarm::{Actor, Behaviour, Command, Parts, PeerInfo, Traffic, build_transport},
-    transfer::fetch::{Fetch, FetchProgress, Fetched, Fetcher},
+    transfer::{
+        download::{Context, Download, DownloadProgress, Downloaded, Driver},
+        fetch::{self, Fetch, FetchProgress},
+    },
 };
 
 /// Commands that wait for the actor; callers beyond that wait in turn.
@@ -365,6 +368,30 @@ impl Network {
         self.judge(peer, answer).await
     }
 
+    /// Downloads a file from all the connected peers that `sources` names, now and as it changes, verified group by
+    /// group, continuing what is there. A peer that sends bad bytes is banned. Can be dropped at any time; what was
+    /// verified stays.
+    ///
+    /// # Errors
+    /// [`DownloadError`]; another download continues.
+    pub async fn download(
+        &self,
+        download: Download,
+        sources: watch::Receiver<Vec<PeerId>>,
+        progress: watch::Sender<DownloadProgress>,
+    ) -> Result<Downloaded, DownloadError> {
+        let inner = &self.0;
+        let _place = inner.downloads.acquire().await.map_err(|_| DownloadError::Shutdown)?;
+        let report = |now| {
+            progress.send_replace(now);
+        };
+        let running = async { Driver::open(self.context(), download, &report).await?.run(sources).await };
+        tokio::select! {
+            downloaded = Box::pin(running) => downloaded,
+            () = inner.closed.cancelled() => Err(DownloadError::Shutdown),
+        }
+    }
+
     /// Fetches a file from a connected peer into `fetch.part`, verified group by group, continuing what is there.
     /// A peer that sends bad bytes is banned. Can be dropped at any time; what was verified stays.
     ///
@@ -375,19 +402,23 @@ impl Network {
         peer: PeerId,
         fetch: Fetch,
         progress: watch::Sender<FetchProgress>,
-    ) -> Result<Fetched, FetchError> {
+    ) -> Result<Downloaded, FetchError> {
         let inner = &self.0;
         let _place = inner.downloads.acquire().await.map_err(|_| RequestError::Shutdown)?;
-        let fetcher = Fetcher {
-            opener: &inner.opener,
-            commands: &inner.commands,
-            timeouts: &inner.timeouts,
-            metrics: &inner.metrics,
-            traffic: &inner.traffic,
-        };
         tokio::select! {
-            fetched = fetcher.run(peer, fetch, progress) => fetched,
+            fetched = Box::pin(fetch::fetch(self.context(), peer, fetch, progress)) => fetched,
             () = inner.closed.cancelled() => Err(RequestError::Shutdown.into()),
+        }
+    }
+
+    fn context(&self) -> Context {
+        let inner = &self.0;
+        Context {
+            opener: inner.opener.clone(),
+            commands: inner.commands.clone(),
+            timeouts: inner.timeouts.clone(),
+            metrics: inner.metrics.clone(),
+            traffic: inner.traffic.clone(),
         }
     }
 

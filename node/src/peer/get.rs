@@ -7,7 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use antiphon_p2p::{AudioRefusal, Fetch, FetchError, FetchProgress, Fetched, Network, partial::PartialError};
+use antiphon_p2p::{
+    AudioRefusal, Downloaded, Fetch, FetchError, FetchProgress, Network, partial::PartialError,
+};
 use antiphon_proto::{
     Container, ContentHash,
     wire::{AudioMode, Song, block::Body},
@@ -336,7 +338,7 @@ impl Fetching<'_> {
 /// Gives a complete download its name and serves it from now on.
 fn keep(
     library: Option<&Library>,
-    mut fetched: Fetched,
+    mut fetched: Downloaded,
     folder: &Path,
     song: &Song,
     wanted: &Wanted,

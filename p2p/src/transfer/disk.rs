@@ -6,6 +6,26 @@ use std::{
     path::Path,
 };
 
+/// Writes all the bytes at a place of a file that others may be writing at the same time, elsewhere.
+#[cfg(unix)]
+pub(crate) fn write_all_at(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
+}
+
+/// Writes all the bytes at a place of a file that others may be writing at the same time, elsewhere.
+#[cfg(windows)]
+pub(crate) fn write_all_at(file: &File, mut offset: u64, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let count = std::os::windows::fs::FileExt::seek_write(file, bytes, offset)?;
+        if count == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        offset += count as u64;
+        bytes = &bytes[count..];
+    }
+    Ok(())
+}
+
 /// Makes a rename or a new name in the folder of `path` survive a power cut.
 pub(crate) fn sync_folder_of(path: &Path) -> io::Result<()> {
     // Folders cannot be opened as files elsewhere, and the rename itself is journalled there.

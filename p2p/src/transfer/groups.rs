@@ -33,6 +33,24 @@ impl Groups {
         new
     }
 
+    /// Size of the file in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Groups of the file.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Groups in the set.
+    #[must_use]
+    pub fn present(&self) -> u64 {
+        self.present
+    }
+
     /// Whether the group is in the set.
     #[must_use]
     pub fn contains(&self, group: u64) -> bool {
@@ -71,7 +89,7 @@ impl Groups {
     }
 
     /// First group from `from` on that is in the set, or is not.
-    fn next(&self, from: u64, present: bool) -> Option<u64> {
+    pub(crate) fn next(&self, from: u64, present: bool) -> Option<u64> {
         let mut group = from;
         while group < self.count {
             let (word, _) = self.position(group)?;

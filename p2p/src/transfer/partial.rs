@@ -10,15 +10,13 @@ use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use antiphon_proto::{ContentHash, limits, wire::ByteRange};
 use bao_tree::{
     ChunkRanges,
-    io::{
-        outboard::PostOrderOutboard,
-        sync::{WriteAt, valid_ranges},
-    },
+    io::{outboard::PostOrderOutboard, sync::valid_ranges},
 };
 
 use super::{
@@ -57,21 +55,56 @@ pub enum PartialError {
     },
 }
 
+/// Both files, open; the lock is on that of the hashes.
+#[derive(Debug)]
+struct Files {
+    part: PathBuf,
+    data: Arc<File>,
+    /// Where the hashes were when they were opened.
+    hashes_at: PathBuf,
+    hashes: File,
+}
+
+/// Which groups are there; several sinks note theirs, and a reader looks.
+#[derive(Debug, Clone)]
+pub(crate) struct Present(Arc<Mutex<Groups>>);
+
+impl Present {
+    fn new(groups: Groups) -> Self {
+        Self(Arc::new(Mutex::new(groups)))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Groups> {
+        // The set is whole at every unlock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// An open partial download. All methods block on the disk.
 #[derive(Debug)]
 pub struct Partial {
     content: ContentHash,
     size: u64,
-    part: PathBuf,
-    data: File,
+    files: Arc<Files>,
+    /// Where the hashes are now.
     hashes_path: PathBuf,
-    hashes: File,
-    groups: Groups,
-    /// Whether it has got its name: then nothing at `part` is ours.
+    groups: Present,
+    /// Whether it has got its name: then nothing at its old place is ours.
     finished: bool,
+    sink: Sink,
+}
+
+/// Writes what one transfer verifies. Any number of them may write to the same partial file at the same time: the data
+/// needs no lock, because what two of them write to the same place is the same.
+#[derive(Debug)]
+pub(crate) struct Sink {
+    files: Arc<Files>,
+    groups: Present,
     /// Pairs not yet written, by their place in the outboard. Neighbours in the file come one after another in a
     /// transfer, but not in order, and single writes of 64 B cost more than hashing what they describe.
     pairs: BTreeMap<u64, [u8; tree::PAIR]>,
+    /// Groups that are written and not yet noted: their offsets and lengths.
+    written: Vec<(u64, u64)>,
 }
 
 /// Pairs that wait to be written: those of 4 MiB of audio.
@@ -108,8 +141,25 @@ impl Partial {
         } else {
             check(&content, size, &data, &hashes).map_err(at(part))?
         };
-        let (part, pairs) = (part.to_owned(), BTreeMap::new());
-        Ok(Self { content, size, part, data, hashes_path, hashes, groups, finished: false, pairs })
+        let (part, groups) = (part.to_owned(), Present::new(groups));
+        let files = Arc::new(Files { part, data: Arc::new(data), hashes_at: hashes_path.clone(), hashes });
+        let sink = Sink::new(files.clone(), groups.clone());
+        Ok(Self { content, size, files, hashes_path, groups, finished: false, sink })
+    }
+
+    /// Another writer of it.
+    pub(crate) fn sink(&self) -> Sink {
+        Sink::new(self.files.clone(), self.groups.clone())
+    }
+
+    /// What is there, kept up to date.
+    pub(crate) fn present(&self) -> Present {
+        self.groups.clone()
+    }
+
+    /// The data, for reading what is there.
+    pub(crate) fn data(&self) -> Arc<File> {
+        self.files.data.clone()
     }
 
     /// What is being fetched.
@@ -127,19 +177,19 @@ impl Partial {
     /// Bytes that are present and verified.
     #[must_use]
     pub fn verified_bytes(&self) -> u64 {
-        self.groups.bytes()
+        self.groups.lock().bytes()
     }
 
     /// Whether every byte is present and verified.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.groups.is_complete()
+        self.groups.lock().is_complete()
     }
 
     /// The ranges to ask for next: at most as many as one request may hold.
     #[must_use]
     pub fn missing(&self) -> Vec<ByteRange> {
-        self.groups.missing(limits::AUDIO_RANGES)
+        self.groups.lock().missing(limits::AUDIO_RANGES)
     }
 
     /// Stores a verified piece; gives how many new bytes of the file it brought.
@@ -147,21 +197,8 @@ impl Partial {
     /// # Errors
     /// What the disk reports, such as being full.
     pub fn store(&mut self, piece: &Verified<'_>) -> Result<u64, PartialError> {
-        match *piece {
-            Verified::Pair { outboard_offset: None, .. } => Ok(0),
-            Verified::Pair { outboard_offset: Some(offset), pair } => {
-                self.pairs.insert(offset, *pair);
-                if self.pairs.len() >= PAIRS {
-                    self.flush()?;
-                }
-                Ok(0)
-            }
-            Verified::Group { offset, data } => {
-                let written = self.data.write_all_at(offset, data);
-                written.map_err(|source| PartialError::Io { path: self.part.clone(), source })?;
-                Ok(if self.groups.insert_at(offset) { data.len() as u64 } else { 0 })
-            }
-        }
+        self.sink.store(piece)?;
+        Ok(self.sink.note())
     }
 
     /// Hands the pairs of hashes that were stored to the system. Without it, an abrupt end loses the groups that only
@@ -170,22 +207,7 @@ impl Partial {
     /// # Errors
     /// What the disk reports.
     pub fn flush(&mut self) -> Result<(), PartialError> {
-        let mut run: Vec<u8> = Vec::with_capacity(self.pairs.len() * tree::PAIR);
-        let mut start = 0;
-        for (offset, pair) in std::mem::take(&mut self.pairs) {
-            if start + run.len() as u64 != offset {
-                self.write_hashes(start, &run)?;
-                run.clear();
-                start = offset;
-            }
-            run.extend_from_slice(&pair);
-        }
-        self.write_hashes(start, &run)
-    }
-
-    fn write_hashes(&mut self, offset: u64, pairs: &[u8]) -> Result<(), PartialError> {
-        let written = self.hashes.write_all_at(offset, pairs);
-        written.map_err(|source| PartialError::Io { path: self.hashes_path.clone(), source })
+        self.sink.flush()
     }
 
     /// Makes a complete download permanent: data synced, renamed to `dest` (which must not exist), folder synced. With
@@ -205,15 +227,15 @@ impl Partial {
             return Err(invalid(format!("{} of {} bytes are there", self.verified_bytes(), self.size)));
         }
         self.flush().map_err(io::Error::other)?;
-        self.data.sync_all()?;
+        self.files.data.sync_all()?;
         let kept = outboard.filter(|_| outboard::length(self.size) > 0);
         if let Some(place) = kept.filter(|place| **place != self.hashes_path) {
-            self.hashes.sync_all()?;
+            self.files.hashes.sync_all()?;
             fs::rename(&self.hashes_path, place)?;
             place.clone_into(&mut self.hashes_path);
             disk::sync_folder_of(place)?;
         }
-        disk::rename_to_new(&self.part, dest)?;
+        disk::rename_to_new(&self.files.part, dest)?;
         self.finished = true;
         disk::sync_folder_of(dest)?;
         if kept.is_none() {
@@ -227,12 +249,70 @@ impl Partial {
     /// # Errors
     /// What the file system reports.
     pub fn discard(self) -> io::Result<()> {
-        fs::remove_file(&self.part)?;
+        fs::remove_file(&self.files.part)?;
         fs::remove_file(&self.hashes_path)
     }
 }
 
-impl Drop for Partial {
+impl Sink {
+    fn new(files: Arc<Files>, groups: Present) -> Self {
+        Self { files, groups, pairs: BTreeMap::new(), written: Vec::new() }
+    }
+
+    /// Writes a verified piece. A group counts when it is noted.
+    ///
+    /// # Errors
+    /// What the disk reports, such as being full.
+    pub(crate) fn store(&mut self, piece: &Verified<'_>) -> Result<(), PartialError> {
+        match *piece {
+            Verified::Pair { outboard_offset: None, .. } => {}
+            Verified::Pair { outboard_offset: Some(offset), pair } => {
+                self.pairs.insert(offset, *pair);
+                if self.pairs.len() >= PAIRS {
+                    self.flush()?;
+                }
+            }
+            Verified::Group { offset, data } => {
+                let written = disk::write_all_at(&self.files.data, offset, data);
+                written.map_err(|source| PartialError::Io { path: self.files.part.clone(), source })?;
+                self.written.push((offset, data.len() as u64));
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes the groups that were written as present; gives how many bytes of them are new.
+    pub(crate) fn note(&mut self) -> u64 {
+        let mut groups = self.groups.lock();
+        let new = self.written.drain(..).filter(|(offset, _)| groups.insert_at(*offset));
+        new.map(|(_, length)| length).sum()
+    }
+
+    /// As [`Partial::flush`].
+    ///
+    /// # Errors
+    /// What the disk reports.
+    pub(crate) fn flush(&mut self) -> Result<(), PartialError> {
+        let mut run: Vec<u8> = Vec::with_capacity(self.pairs.len() * tree::PAIR);
+        let mut start = 0;
+        for (offset, pair) in std::mem::take(&mut self.pairs) {
+            if start + run.len() as u64 != offset {
+                self.write_hashes(start, &run)?;
+                run.clear();
+                start = offset;
+            }
+            run.extend_from_slice(&pair);
+        }
+        self.write_hashes(start, &run)
+    }
+
+    fn write_hashes(&self, offset: u64, pairs: &[u8]) -> Result<(), PartialError> {
+        let written = disk::write_all_at(&self.files.hashes, offset, pairs);
+        written.map_err(|source| PartialError::Io { path: self.files.hashes_at.clone(), source })
+    }
+}
+
+impl Drop for Sink {
     fn drop(&mut self) {
         if let Err(error) = self.flush() {
             tracing::warn!(%error, "the hashes of a partial download were not kept");

@@ -10,7 +10,7 @@ use std::{
 };
 
 use antiphon_p2p::{
-    AudioFile, AudioRefusal, AudioSource, Config, Event, Fetch, FetchError, FetchProgress, Fetched,
+    AudioFile, AudioRefusal, AudioSource, Config, Downloaded, Event, Fetch, FetchError, FetchProgress,
     LedgerSource, Multiaddr, Network, PeerId, ProofQuery, Registrar, Services, SourceError, Timeouts,
     outboard,
 };
@@ -301,7 +301,7 @@ impl Peer {
         text
     }
 
-    pub(crate) async fn fetch(&self, from: PeerId, wanted: &Wanted) -> Result<Fetched, FetchError> {
+    pub(crate) async fn fetch(&self, from: PeerId, wanted: &Wanted) -> Result<Downloaded, FetchError> {
         within(self.network.fetch(from, wanted.fetch.clone(), wanted.progress.clone())).await
     }
 }
@@ -322,7 +322,7 @@ impl Wanted {
     }
 
     /// Moves the download to its place and reads it.
-    pub(crate) fn finish(&self, mut fetched: Fetched) -> Vec<u8> {
+    pub(crate) fn finish(&self, mut fetched: Downloaded) -> Vec<u8> {
         let dest = self.folder.path().join("song");
         fetched.finish(&dest, None).unwrap();
         std::fs::read(dest).unwrap()

@@ -11,6 +11,7 @@ mod audio;
 mod catchup;
 mod connections;
 mod council;
+mod downloads;
 mod evil;
 mod harness;
 mod ledger;

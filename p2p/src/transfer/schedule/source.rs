@@ -1,0 +1,215 @@
+//! What is known of a source: how fast it is, how well it behaves.
+
+use std::time::{Duration, Instant};
+
+/// A rate is measured over this long: short enough to notice a change within a piece.
+const SAMPLE: Duration = Duration::from_millis(250);
+/// Bytes a second of a source that has brought nothing yet, for estimates only.
+pub(super) const GUESSED_RATE: u64 = 256 * 1024;
+/// Round trip to a source that nobody measured.
+pub(super) const GUESSED_RTT: Duration = Duration::from_millis(200);
+
+/// How long so many bytes take.
+pub(super) fn time_for(bytes: u64, rate: u64) -> Duration {
+    Duration::from_micros(bytes.saturating_mul(1_000_000) / rate.max(1))
+}
+
+/// How many bytes come in that time.
+pub(super) fn bytes_in(rate: u64, time: Duration) -> u64 {
+    let bytes = u128::from(rate).saturating_mul(time.as_micros()) / 1_000_000;
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}
+
+/// Measures what a source brings while it has something to do. The time until the first byte counts, so that a first
+/// burst out of somebody's buffers does not look like a rate.
+#[derive(Debug, Default)]
+struct Meter {
+    rate: Option<u64>,
+    samples: u32,
+    since: Option<Instant>,
+    bytes: u64,
+}
+
+impl Meter {
+    fn begin(&mut self, now: Instant) {
+        self.since.get_or_insert(now);
+    }
+
+    fn add(&mut self, bytes: u64, now: Instant) {
+        self.bytes = self.bytes.saturating_add(bytes);
+        let since = *self.since.get_or_insert(now);
+        if self.rate.is_none() || now.saturating_duration_since(since) >= SAMPLE {
+            self.fold(since, now);
+            self.since = Some(now);
+        }
+    }
+
+    /// The source has nothing to do any more.
+    fn pause(&mut self, now: Instant) {
+        if let Some(since) = self.since.take() {
+            // A few milliseconds say little.
+            if now.saturating_duration_since(since) >= SAMPLE / 10 {
+                self.fold(since, now);
+            }
+        }
+        self.bytes = 0;
+    }
+
+    fn fold(&mut self, since: Instant, now: Instant) {
+        let micros = now.saturating_duration_since(since).as_micros().max(1_000);
+        let bytes = std::mem::take(&mut self.bytes);
+        if bytes == 0 {
+            return;
+        }
+        let sample = u64::try_from(u128::from(bytes) * 1_000_000 / micros).unwrap_or(u64::MAX).max(1);
+        self.samples = (self.samples + 1).min(4);
+        let weight = u64::from(self.samples);
+        self.rate =
+            Some(self.rate.map_or(sample, |rate| (rate / weight * (weight - 1) + sample / weight).max(1)));
+    }
+}
+
+/// A peer that has the file, or says so.
+#[derive(Debug)]
+pub(super) struct Source {
+    /// Who came first is preferred among equals.
+    pub(super) order: u64,
+    rtt: Option<Duration>,
+    rtt_is_measured: bool,
+    meter: Meter,
+    /// Its requests, the oldest first; at most [`Self::width`].
+    pub(super) requests: Vec<u64>,
+    /// Requests that it answers at once.
+    pub(super) width: usize,
+    /// Whether it is one of those that are asked.
+    pub(super) seated: bool,
+    pub(super) seated_at: Instant,
+    /// Failures since it last brought something worth while.
+    pub(super) failures: u32,
+    /// Busy replies since then.
+    pub(super) busy: u32,
+    /// Streams that ended early.
+    pub(super) early: u32,
+    pub(super) rests_until: Option<Instant>,
+    /// Since when it has brought less than a sender must bring, and how much.
+    pub(super) watched_since: Instant,
+    pub(super) watched_bytes: u64,
+}
+
+impl Source {
+    pub(super) fn new(order: u64, rtt: Option<Duration>, width: usize, now: Instant) -> Self {
+        Self {
+            order,
+            rtt,
+            rtt_is_measured: false,
+            meter: Meter::default(),
+            requests: Vec::with_capacity(width),
+            width,
+            seated: false,
+            seated_at: now,
+            failures: 0,
+            busy: 0,
+            early: 0,
+            rests_until: None,
+            watched_since: now,
+            watched_bytes: 0,
+        }
+    }
+
+    /// Bytes a second, once measured.
+    pub(super) fn known_rate(&self) -> Option<u64> {
+        self.meter.rate
+    }
+
+    pub(super) fn rate(&self) -> u64 {
+        self.meter.rate.unwrap_or(GUESSED_RATE)
+    }
+
+    pub(super) fn known_rtt(&self) -> Option<Duration> {
+        self.rtt
+    }
+
+    pub(super) fn rtt(&self) -> Duration {
+        self.rtt.unwrap_or(GUESSED_RTT)
+    }
+
+    /// From a question to its reply.
+    pub(super) fn answered_in(&mut self, time: Duration) {
+        self.rtt = match self.rtt {
+            Some(rtt) if self.rtt_is_measured => Some((rtt * 3 + time) / 4),
+            _ => Some(time),
+        };
+        self.rtt_is_measured = true;
+    }
+
+    /// There was no reply in this time.
+    pub(super) fn unanswered_for(&mut self, time: Duration) {
+        self.rtt = self.rtt.map(|rtt| rtt.max(time)).or(Some(time.max(GUESSED_RTT)));
+    }
+
+    /// A request goes out.
+    pub(super) fn asked(&mut self, id: u64, now: Instant) {
+        if self.requests.is_empty() {
+            (self.watched_since, self.watched_bytes) = (now, 0);
+        }
+        self.requests.push(id);
+        self.meter.begin(now);
+    }
+
+    /// A request is over.
+    pub(super) fn released(&mut self, id: u64, now: Instant) {
+        self.requests.retain(|request| *request != id);
+        if self.requests.is_empty() {
+            self.meter.pause(now);
+        }
+    }
+
+    /// Verified bytes came.
+    pub(super) fn brought(&mut self, bytes: u64, now: Instant) {
+        self.meter.add(bytes, now);
+        self.watched_bytes = self.watched_bytes.saturating_add(bytes);
+    }
+
+    pub(super) fn is_resting(&self, now: Instant) -> bool {
+        self.rests_until.is_some_and(|until| until > now)
+    }
+
+    /// Leaves it alone for a while; somebody else gets its seat.
+    pub(super) fn rest(&mut self, pause: Duration, now: Instant) {
+        self.rests_until = Some(now + pause);
+        self.seated = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_follow_what_comes() {
+        let (start, mut meter) = (Instant::now(), Meter::default());
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        meter.begin(at(0));
+        (1..=100).for_each(|step| meter.add(10_000, at(step * 10)));
+        let rate = meter.rate.unwrap();
+        assert!((900_000..1_100_000).contains(&rate), "{rate}");
+        (1..=200).for_each(|step| meter.add(1_000, at(1_000 + step * 10)));
+        let rate = meter.rate.unwrap();
+        assert!((100_000..250_000).contains(&rate), "{rate}");
+        // Idle time does not count.
+        meter.pause(at(3_000));
+        meter.begin(at(60_000));
+        (1..=100).for_each(|step| meter.add(1_000, at(60_000 + step * 10)));
+        let rate = meter.rate.unwrap();
+        assert!((90_000..150_000).contains(&rate), "{rate}");
+    }
+
+    #[test]
+    fn times_and_bytes_do_not_overflow() {
+        assert_eq!(time_for(1_000, 0), Duration::from_secs(1_000));
+        assert_eq!(time_for(u64::MAX, 1).as_micros(), u128::from(u64::MAX));
+        assert_eq!(time_for(4 << 30, 1), Duration::from_secs(4 << 30));
+        assert_eq!(bytes_in(u64::MAX, Duration::MAX), u64::MAX);
+        assert_eq!(bytes_in(1_000, Duration::from_millis(2_500)), 2_500);
+    }
+}
