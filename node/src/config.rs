@@ -43,11 +43,26 @@ pub struct Library {
     pub ffmpeg: Option<PathBuf>,
     /// Files read at the same time. 0: one for each core.
     pub workers: usize,
+    /// Whether what this peer has got from others is served on: the network lives by it.
+    pub share_downloads: bool,
+    /// Whether songs that were played are kept in the data directory, so that the next time they are here.
+    pub keep_played: bool,
+    /// Bytes of songs that were played; the least recently fetched ones go first.
+    pub played_bytes: u64,
 }
 
 impl Default for Library {
     fn default() -> Self {
-        Self { folders: Vec::new(), watch: true, artist_names: Vec::new(), ffmpeg: None, workers: 0 }
+        Self {
+            folders: Vec::new(),
+            watch: true,
+            artist_names: Vec::new(),
+            ffmpeg: None,
+            workers: 0,
+            share_downloads: true,
+            keep_played: true,
+            played_bytes: 2 * 1024 * 1024 * 1024,
+        }
     }
 }
 

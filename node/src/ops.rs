@@ -7,9 +7,10 @@ use antiphon_ledger::Ledger;
 use antiphon_p2p::Network;
 use antiphon_proto::wire::{Block, Song, block::Body};
 use anyhow::Context;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::{
     config::Mode,
@@ -22,6 +23,7 @@ use crate::{
         Peer,
         catchup::Progress,
         get::GetRequest,
+        play::PlayRequest,
         select::{self, SongLine},
     },
     system::pathhex,
@@ -45,6 +47,8 @@ pub enum Request {
     },
     /// Get a song.
     Get(GetRequest),
+    /// Play a song: its bytes come with the answer.
+    Play(PlayRequest),
     /// Numbers of the ledger.
     LedgerInfo,
     /// Blocks.
@@ -261,6 +265,10 @@ pub async fn execute(
             let report = with_progress(peer.get(request, &send), receive, tell).await?;
             serde_json::to_value(report)?
         }
+        // Whoever wants the bytes calls `play`.
+        Request::Play(_) => {
+            return Err(Failure::new(Kind::Usage, "music needs somewhere to go").into());
+        }
         Request::LedgerInfo => serde_json::to_value(ledger_numbers(peer))?,
         Request::LedgerShow { what } => ledger_show(peer, what).await?,
         Request::LedgerVerify => ledger_verify(peer, tell).await?,
@@ -283,6 +291,21 @@ pub async fn execute(
         }
         Request::Match { path } => serde_json::to_value(match_file(peer, pathhex::decode(&path)?).await?)?,
     })
+}
+
+/// Plays a song to whoever takes its bytes.
+///
+/// # Errors
+/// As [`execute`].
+pub async fn play(
+    peer: &Peer,
+    request: PlayRequest,
+    out: mpsc::Sender<Bytes>,
+    tell: Tell<'_>,
+) -> anyhow::Result<Value> {
+    let (send, receive) = watch::channel(Default::default());
+    let report = with_progress(peer.play(request, out, &send), receive, tell).await?;
+    Ok(serde_json::to_value(report)?)
 }
 
 /// What only a running peer knows.

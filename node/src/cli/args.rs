@@ -55,6 +55,8 @@ pub enum Command {
     },
     /// Get a song from other peers, verified, into a file
     Get(Get),
+    /// Play a song: its bytes in order as they arrive from other peers, verified
+    Play(Play),
     /// Show how the peer is doing
     Status,
     /// Look into the ledger
@@ -213,6 +215,23 @@ pub struct Get {
     /// Folder to put the file in [default: this folder]
     #[arg(long, short, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Only this encoding: ogg, mp3, flac, m4a, aac, opus, wav, aiff, wma, ape, mka
+    #[arg(long, value_name = "CONTAINER")]
+    pub format: Option<String>,
+    /// How a network is found.
+    #[command(flatten)]
+    pub join: Join,
+}
+
+/// `antiphon play`.
+#[derive(Debug, Args)]
+pub struct Play {
+    /// Song id or its beginning, content hash, #INDEX, or words of title, artist and album
+    #[arg(required = true, value_name = "SONG")]
+    pub song: Vec<String>,
+    /// Write the file's bytes to standard output, for another program [default: play with mpv or ffplay, if one is there]
+    #[arg(long)]
+    pub stdout: bool,
     /// Only this encoding: ogg, mp3, flac, m4a, aac, opus, wav, aiff, wma, ape, mka
     #[arg(long, value_name = "CONTAINER")]
     pub format: Option<String>,

@@ -6,6 +6,7 @@ mod doctor;
 mod dump;
 mod ledger;
 mod output;
+mod play;
 mod proof;
 mod show;
 mod up;
@@ -105,6 +106,7 @@ async fn command(cli: Cli, output: &Output) -> anyhow::Result<()> {
             let report = ask(&common, &get.join, request, Reach::Dial, output).await?;
             show::get(report, output)
         }
+        Command::Play(play) => play::run(&common, play, output).await,
         Command::Status => {
             let status = ask(&common, &Join::default(), Request::Status, Reach::ReadOnly, output).await?;
             show::status(status, output)
@@ -180,7 +182,7 @@ async fn ask(
 ) -> anyhow::Result<Value> {
     let root = root(common)?;
     let config = config(common, join)?;
-    let tell = output.progress();
+    let tell = if matches!(request, Request::Get(_)) { output.events() } else { output.progress() };
     let data = DataDir::existing(&root);
     if let Some(client) = running(data.as_ref()).await? {
         if let Some(wanted) = &join.network {

@@ -3,6 +3,7 @@
 use std::{
     io::{self, IsTerminal, Write},
     sync::{Arc, Mutex},
+    time::{Duration, Instant},
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -95,6 +96,23 @@ impl Output {
         Arc::new(move |text| this.note(text))
     }
 
+    /// Progress events in JSON on stderr, a line each, when answers are in JSON; else as [`Self::progress`].
+    pub(super) fn events(&self) -> Tell {
+        if !self.json {
+            return self.progress();
+        }
+        let last: Mutex<Option<Instant>> = Mutex::new(None);
+        Box::new(move |now| {
+            let Ok(mut last) = last.lock() else { return };
+            let whole = now["verified_bytes"] == now["total"];
+            if whole || last.is_none_or(|last| last.elapsed() >= EVENTS_EVERY) {
+                *last = Some(Instant::now());
+                let event = serde_json::json!({ "schema": 1, "progress": now });
+                let _ = writeln!(io::stderr(), "{event}");
+            }
+        })
+    }
+
     /// A progress bar on a terminal, nothing elsewhere.
     pub(super) fn progress(&self) -> Tell {
         if !self.terminal || self.json {
@@ -110,6 +128,9 @@ impl Output {
         })
     }
 }
+
+/// Progress in JSON is told so often.
+const EVENTS_EVERY: Duration = Duration::from_millis(200);
 
 /// Each kind of request reports in its own words; bytes and files are told apart by their names.
 fn draw(bar: &ProgressBar, now: &Value) {

@@ -14,7 +14,12 @@ use crate::{
     failure::{Failure, Kind},
     library::scan::{NOT_AUDIO_NAME, Report},
     ops::{self, MatchReport, Status},
-    peer::{catchup::Progress, get::GetReport, select::name},
+    peer::{
+        catchup::Progress,
+        get::{GetReport, SourceLine},
+        play::PlayReport,
+        select::name,
+    },
 };
 
 /// Files that are named one by one before the rest is counted.
@@ -105,8 +110,7 @@ pub(super) fn get(report: Value, output: &Output) -> anyhow::Result<()> {
         return output.value(&report);
     }
     let report: GetReport = ops::read(report)?;
-    let from =
-        if report.peer.is_empty() { "the own library".to_owned() } else { format!("peer {}", report.peer) };
+    let from = from(&report.sources);
     output.line(&report.path)?;
     output.note(&format!(
         "{}: {} bytes from {from}, {} of them there before, verified, {:.1} s",
@@ -116,6 +120,31 @@ pub(super) fn get(report: Value, output: &Output) -> anyhow::Result<()> {
         report.seconds
     ));
     Ok(())
+}
+
+/// What was played is said on stderr: its bytes have gone to stdout.
+pub(super) fn played(report: Value, output: &Output) -> anyhow::Result<()> {
+    if output.json {
+        output.note(&report.to_string());
+        return Ok(());
+    }
+    let report: PlayReport = ops::read(report)?;
+    output.note(&format!(
+        "{}: {} bytes from {}, verified, the first after {} ms",
+        name(&report.artist, &report.title),
+        report.bytes,
+        from(&report.sources),
+        report.first_byte_ms
+    ));
+    Ok(())
+}
+
+fn from(sources: &[SourceLine]) -> String {
+    match sources {
+        [] => "the own library".to_owned(),
+        [one] => format!("peer {}", one.peer),
+        [most, ..] => format!("{} peers, most from {}", sources.len(), most.peer),
+    }
 }
 
 pub(super) fn status(status: Value, output: &Output) -> anyhow::Result<()> {
@@ -162,6 +191,7 @@ pub(super) fn status(status: Value, output: &Output) -> anyhow::Result<()> {
     line("http", status.http.as_deref().unwrap_or_default());
     line("log", status.serve_log.as_deref().unwrap_or_default());
     line("data", &status.data_dir);
+    line("online", &format!("{} peers with {} songs", status.online_peers, status.online_songs));
     line("peers", &status.peers.len().to_string());
     for peer in &status.peers {
         let rtt = peer

@@ -9,7 +9,7 @@ use tokio::{
     net::UnixStream,
 };
 
-use super::{ANSWER_BYTES, Call, Line, SCHEMA};
+use super::{ANSWER_BYTES, Call, Line, PIECE_BYTES, SCHEMA};
 use crate::ops::Request;
 
 /// A connection to a running peer.
@@ -42,6 +42,20 @@ impl Client {
     /// # Errors
     /// What the peer answers, or that it went away.
     pub async fn call(self, request: Request, tell: &(dyn Fn(Value) + Send + Sync)) -> anyhow::Result<Value> {
+        self.call_for(request, tell, &mut |_| bail!("the running peer sends music that was not asked for"))
+            .await
+    }
+
+    /// The same, where music comes with it.
+    ///
+    /// # Errors
+    /// As [`Self::call`], and what `take` gives.
+    pub async fn call_for(
+        self,
+        request: Request,
+        tell: &(dyn Fn(Value) + Send + Sync),
+        take: &mut (dyn FnMut(&[u8]) -> anyhow::Result<()> + Send),
+    ) -> anyhow::Result<Value> {
         let (read, mut write) = self.stream.into_split();
         let mut line = serde_json::to_string(&Call { schema: SCHEMA, request })?;
         line.push('\n');
@@ -57,6 +71,12 @@ impl Client {
                 .context("the running peer answers in another version; restart it")?
             {
                 Line::Progress(progress) => tell(progress),
+                Line::Bytes(count) if count <= PIECE_BYTES => {
+                    let mut bytes = vec![0; usize::try_from(count)?];
+                    read.read_exact(&mut bytes).await?;
+                    take(&bytes)?;
+                }
+                Line::Bytes(count) => bail!("the running peer sends {count} bytes at once"),
                 Line::Result(result) => return Ok(result),
                 Line::Failure(failure) => return Err(failure.into()),
             }

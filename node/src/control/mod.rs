@@ -1,7 +1,7 @@
 //! How commands reach the running peer: JSON lines over a Unix socket that only its owner can open.
 //!
-//! A client writes one line, `{"schema": 1, "request": {…}}`. The peer writes any number of `{"progress": …}` and
-//! then one `{"result": …}` or `{"failure": {"kind", "message"}}`. A client that hangs up ends its request.
+//! A client writes one line, `{"schema": 1, "request": {…}}`. The peer writes any number of `{"progress": …}`, where music is
+//! played any number of `{"bytes": N}`, each followed by N raw bytes, and then one `{"result": …}` or `{"failure": {"kind", "message"}}`. A client that hangs up ends its request.
 
 pub mod client;
 pub mod server;
@@ -15,6 +15,8 @@ use crate::{failure::Failure, ops::Request};
 pub const SCHEMA: u32 = 1;
 /// Longest line of a client: a scan names folders, no more.
 pub const REQUEST_BYTES: usize = 256 * 1024;
+/// Most bytes that follow one line.
+pub const PIECE_BYTES: u32 = 1024 * 1024;
 /// Longest line of a peer: a scan report lists 20,000 files at most.
 pub const ANSWER_BYTES: usize = 64 * 1024 * 1024;
 
@@ -33,6 +35,8 @@ pub struct Call {
 pub enum Line {
     /// Still at it.
     Progress(Value),
+    /// So many raw bytes of music follow the line.
+    Bytes(u32),
     /// Done.
     Result(Value),
     /// Not done.

@@ -2,6 +2,7 @@
 
 use std::{fs, io, os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream, unix::OwnedWriteHalf},
@@ -10,10 +11,10 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Call, Line, REQUEST_BYTES, SCHEMA};
+use super::{Call, Line, PIECE_BYTES, REQUEST_BYTES, SCHEMA};
 use crate::{
     failure::{Failure, Kind},
-    ops::{self, Running},
+    ops::{self, Request, Running},
     peer::Peer,
 };
 
@@ -23,6 +24,10 @@ const CLIENTS: usize = 32;
 const CALL_WITHIN: Duration = Duration::from_secs(10);
 /// A client takes a line within this time, or its request ends.
 const TAKE_WITHIN: Duration = Duration::from_secs(30);
+/// A client that plays may pause for this long.
+const PAUSED_FOR: Duration = Duration::from_secs(6 * 3600);
+/// Pieces of music between the download and the client.
+const PIECES_AHEAD: usize = 2;
 /// Progress lines that a slow client is behind before it misses some.
 const LINES_AHEAD: usize = 16;
 
@@ -87,15 +92,15 @@ async fn answer(stream: UnixStream, peer: &Peer, running: &Running) -> io::Resul
     let mut line = Vec::new();
     let mut limited = (&mut read).take(REQUEST_BYTES as u64);
     timeout(CALL_WITHIN, limited.read_until(b'\n', &mut line)).await??;
-    let (send, receive) = mpsc::channel::<Line>(LINES_AHEAD);
+    let (send, receive) = mpsc::channel::<Out>(LINES_AHEAD);
     // Written beside the work: a client that does not read must not hold it up.
     let writer = AbortOnDropHandle::new(tokio::spawn(put_all(write, receive)));
     let last = match serde_json::from_slice::<Call>(&line) {
         Ok(call) if call.schema == SCHEMA => {
             let progress = send.clone();
             // A client that does not read misses progress, never the result.
-            let tell = move |now| drop(progress.try_send(Line::Progress(now)));
-            let work = ops::execute(peer, call.request, Some(running), &tell);
+            let tell = move |now| drop(progress.try_send(Out::Line(Line::Progress(now))));
+            let work = work(peer, call.request, running, &tell, &send);
             let mut gone = [0; 1];
             tokio::select! {
                 done = work => done.map_or_else(|error| Line::Failure(Failure::of(&error)), Line::Result),
@@ -106,7 +111,7 @@ async fn answer(stream: UnixStream, peer: &Peer, running: &Running) -> io::Resul
         Ok(call) => refusal(&format!("version {} of the control language is not known", call.schema)),
         Err(error) => refusal(&format!("not a request: {error}")),
     };
-    let sent = timeout(TAKE_WITHIN, send.send(last)).await;
+    let sent = timeout(TAKE_WITHIN, send.send(Out::Line(last))).await;
     drop(send);
     if sent.is_ok() {
         writer.await??;
@@ -118,11 +123,54 @@ fn refusal(message: &str) -> Line {
     Line::Failure(Failure::new(Kind::Usage, message))
 }
 
-async fn put_all(mut write: OwnedWriteHalf, mut lines: mpsc::Receiver<Line>) -> io::Result<()> {
-    while let Some(line) = lines.recv().await {
-        let mut text = serde_json::to_string(&line)?;
-        text.push('\n');
-        timeout(TAKE_WITHIN, write.write_all(text.as_bytes())).await??;
+/// What goes to a client.
+enum Out {
+    Line(Line),
+    Music(Bytes),
+}
+
+/// Does what is asked; music goes out as it comes.
+async fn work(
+    peer: &Peer,
+    request: Request,
+    running: &Running,
+    tell: ops::Tell<'_>,
+    send: &mpsc::Sender<Out>,
+) -> anyhow::Result<serde_json::Value> {
+    let Request::Play(request) = request else {
+        return ops::execute(peer, request, Some(running), tell).await;
+    };
+    let (out, mut music) = mpsc::channel(PIECES_AHEAD);
+    let passing = async {
+        while let Some(bytes) = music.recv().await {
+            if send.send(Out::Music(bytes)).await.is_err() {
+                return;
+            }
+        }
+    };
+    let (played, ()) = tokio::join!(ops::play(peer, request, out, tell), passing);
+    played
+}
+
+async fn put_all(mut write: OwnedWriteHalf, mut lines: mpsc::Receiver<Out>) -> io::Result<()> {
+    while let Some(out) = lines.recv().await {
+        match out {
+            Out::Line(line) => put_line(&mut write, &line).await?,
+            Out::Music(bytes) => {
+                for piece in bytes.chunks(PIECE_BYTES as usize) {
+                    put_line(&mut write, &Line::Bytes(u32::try_from(piece.len()).unwrap_or(PIECE_BYTES)))
+                        .await?;
+                    // Whoever pauses the music takes nothing for as long.
+                    timeout(PAUSED_FOR, write.write_all(piece)).await??;
+                }
+            }
+        }
     }
     Ok(())
+}
+
+async fn put_line(write: &mut OwnedWriteHalf, line: &Line) -> io::Result<()> {
+    let mut text = serde_json::to_string(line)?;
+    text.push('\n');
+    timeout(PAUSED_FOR, write.write_all(text.as_bytes())).await?
 }

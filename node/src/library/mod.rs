@@ -261,6 +261,13 @@ impl Library {
         (device(folder).is_some() && device(folder) == device(download.parent()?)).then_some(place)
     }
 
+    /// Forgets a file that this peer has removed itself.
+    pub fn forget_file(&self, path: &Path) {
+        if let Err(error) = self.catalogue.apply(&[Change::Remove(path.to_owned())]) {
+            tracing::warn!(%error, path = %path.display(), "a removed file could not be forgotten");
+        }
+    }
+
     /// Takes in a file that was downloaded and verified, with its outboard, so that it is served at once.
     ///
     /// # Errors

@@ -13,7 +13,10 @@ use tokio::sync::watch;
 use super::{client::Client, store::Proven};
 use crate::{
     failure::{Failure, Kind},
-    peer::get::{Choice, Fetching, GetProgress, GetReport, GetRequest},
+    peer::{
+        fetching::Fetching,
+        get::{Choice, GetProgress, GetReport, GetRequest},
+    },
     system::pathhex,
 };
 

@@ -1,44 +1,29 @@
-//! Getting a song from other peers into a file: verified, resumable, under its right name.
+//! Getting a song into a file, from the own library or from other peers.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{fs, path::Path, time::Instant};
 
-use antiphon_p2p::{
-    AudioRefusal, Downloaded, Fetch, FetchError, FetchProgress, Network, partial::PartialError,
-};
 use antiphon_proto::{
     Container, ContentHash,
-    wire::{AudioMode, Song, block::Body},
+    wire::{Song, block::Body},
 };
 use anyhow::Context;
-use libp2p::PeerId;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::{
     Peer,
+    fetching::{Fetching, Got},
     place::{self, Destination, Wanted},
     select::{self, Selected},
 };
 use crate::{
     failure::{Failure, Kind},
-    library::{Library, Located},
+    library::Located,
     system::pathhex,
 };
 
 /// Variants of one song that are looked at.
 const VARIANTS: usize = 64;
-/// Rounds over all peers before giving up: a peer may be restarting.
-const ROUNDS: u32 = 3;
-/// The same while a peer has it but is busy: ten minutes.
-const BUSY_ROUNDS: u32 = 300;
-/// Pause between rounds.
-const ROUND_PAUSE: Duration = Duration::from_secs(2);
-
 /// What to get.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct GetRequest {
@@ -69,10 +54,22 @@ pub struct GetReport {
     pub bytes: u64,
     /// Of these, verified and there before this call.
     pub resumed_bytes: u64,
-    /// Peer that sent it; empty when it came from the own library.
+    /// Peer that sent most of it; empty when it came from the own library.
     pub peer: String,
+    /// Every peer that sent something.
+    #[serde(default)]
+    pub sources: Vec<SourceLine>,
     /// How long it took.
     pub seconds: f64,
+}
+
+/// What a peer brought.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceLine {
+    /// libp2p peer id.
+    pub peer: String,
+    /// Verified bytes of the file.
+    pub bytes: u64,
 }
 
 impl GetReport {
@@ -100,9 +97,10 @@ impl GetReport {
             self.bytes = choice.wanted.bytes;
         }
         self.resumed_bytes = got.resumed_bytes;
-        self.peer = got.peer.map(|peer| peer.to_string()).unwrap_or_default();
+        self.peer = got.sources.first().map(|most| most.peer.clone()).unwrap_or_default();
+        self.sources = got.sources;
         self.path = got.path.to_string_lossy().into_owned();
-        progress.send_replace(GetProgress { verified_bytes: self.bytes, total: self.bytes });
+        progress.send_modify(|now| (now.verified_bytes, now.total) = (self.bytes, self.bytes));
         self.seconds = (started.elapsed().as_secs_f64() * 1_000.0).round() / 1_000.0;
         self
     }
@@ -115,12 +113,15 @@ pub struct GetProgress {
     pub verified_bytes: u64,
     /// Bytes of the file.
     pub total: u64,
+    /// Who takes part, and what each has brought.
+    #[serde(default)]
+    pub sources: Vec<SourceLine>,
 }
 
 /// One encoding that would do.
 pub(crate) struct Choice {
-    wanted: Wanted,
-    index: u64,
+    pub(super) wanted: Wanted,
+    pub(super) index: u64,
 }
 
 impl Choice {
@@ -161,7 +162,8 @@ impl Peer {
         let got = match self.copy_own(&folder, &selected.song, &choices).await? {
             Some(got) => got,
             None => {
-                let fetching = Fetching { network: self.network.as_ref(), library: Some(&self.library) };
+                let library = self.settings.share_downloads.then_some(&self.library);
+                let fetching = Fetching { network: self.network.as_ref(), library };
                 fetching.fetch_any(&folder, &selected.song, &choices, progress).await?
             }
         };
@@ -169,7 +171,11 @@ impl Peer {
     }
 
     /// Encodings that would do, the song's first one first.
-    fn choices(&self, selected: &Selected, container: Option<&str>) -> anyhow::Result<Vec<Choice>> {
+    pub(super) fn choices(
+        &self,
+        selected: &Selected,
+        container: Option<&str>,
+    ) -> anyhow::Result<Vec<Choice>> {
         let song = &selected.song;
         let mut choices = vec![Choice::new(song.content()?, song.container, song.bytes, selected.index)];
         for index in self.ledger.variants_of(&song.id())?.into_iter().take(VARIANTS) {
@@ -198,191 +204,10 @@ impl Peer {
                     Destination::New(_) => place::copy(&path, &folder, &song, &wanted).map(|path| (path, 0)),
                 });
             let (path, resumed_bytes) = work.await??;
-            return Ok(Some(Got { choice: number, path, peer: None, resumed_bytes }));
+            return Ok(Some(Got { choice: number, path, sources: Vec::new(), resumed_bytes }));
         }
         Ok(None)
     }
-}
-
-/// Getting from other peers.
-pub(crate) struct Fetching<'p> {
-    /// Where they are.
-    pub(crate) network: Option<&'p Network>,
-    /// What is got is served on from here.
-    pub(crate) library: Option<&'p Arc<Library>>,
-}
-
-impl Fetching<'_> {
-    /// Gets the first of these encodings that somebody has, into a folder.
-    pub(crate) async fn fetch_any(
-        &self,
-        folder: &Path,
-        song: &Song,
-        choices: &[Choice],
-        progress: &watch::Sender<GetProgress>,
-    ) -> anyhow::Result<Got> {
-        let Some(network) = self.network else {
-            return Err(Failure::new(
-                Kind::NoDaemon,
-                "no peer is running here and none is known; start one with `antiphon up`, or name one with --peer-vps",
-            )
-            .into());
-        };
-        let mut troubles: Vec<String> = Vec::new();
-        let mut rounds = 0;
-        let mut busy = false;
-        // Who is busy will have time; who fails may not get better.
-        while rounds < ROUNDS || (busy && rounds < BUSY_ROUNDS) {
-            rounds += 1;
-            busy = false;
-            if rounds > 1 {
-                tokio::time::sleep(ROUND_PAUSE).await;
-            }
-            troubles.clear();
-            let peers = network.peers().await;
-            let mut worth_another_round = peers.is_empty();
-            for (number, choice) in choices.iter().enumerate() {
-                for peer in &peers {
-                    match self.fetch(network, peer.peer, folder, song, choice, progress).await {
-                        Ok((path, resumed_bytes)) => {
-                            return Ok(Got { choice: number, path, peer: Some(peer.peer), resumed_bytes });
-                        }
-                        Err(Trouble::NotThere) => {}
-                        Err(Trouble::Busy) => busy = true,
-                        Err(Trouble::Passing(text)) => {
-                            worth_another_round = true;
-                            troubles.push(format!("{}: {text}", peer.peer));
-                        }
-                        Err(Trouble::Ours(error)) => return Err(error),
-                    }
-                }
-            }
-            if !worth_another_round && !busy {
-                break;
-            }
-        }
-        let title = &song.title;
-        if busy {
-            let message = format!("whoever has {title:?} is busy; try again later");
-            return Err(Failure::new(Kind::Failed, message).into());
-        }
-        if troubles.is_empty() {
-            let message =
-                format!("no connected peer serves {title:?} right now; try again when its holder is online");
-            return Err(Failure::new(Kind::NotFound, message).into());
-        }
-        let message = format!(
-            "{title:?} could not be got; what arrived is kept and the next try goes on there: {}",
-            troubles.join("; ")
-        );
-        Err(Failure::new(Kind::Failed, message).into())
-    }
-
-    async fn fetch(
-        &self,
-        network: &Network,
-        peer: PeerId,
-        folder: &Path,
-        song: &Song,
-        choice: &Choice,
-        progress: &watch::Sender<GetProgress>,
-    ) -> Result<(PathBuf, u64), Trouble> {
-        let wanted = choice.wanted;
-        if let Destination::There(path) = place::destination(folder, song, &wanted).map_err(Trouble::Ours)? {
-            return Ok((path, wanted.bytes));
-        }
-        let (fetch_in, mut fetched_so_far) = watch::channel(FetchProgress::default());
-        let part = place::part(folder, song, &wanted);
-        let fetch = Fetch {
-            content: wanted.content,
-            size: wanted.bytes,
-            mode: AudioMode::Bulk,
-            access_token: Vec::new(),
-            part: part.clone(),
-        };
-        let running = network.fetch(peer, fetch, fetch_in);
-        tokio::pin!(running);
-        let fetched = loop {
-            tokio::select! {
-                fetched = &mut running => break fetched,
-                Ok(()) = fetched_so_far.changed() => {
-                    let now = *fetched_so_far.borrow_and_update();
-                    progress.send_replace(GetProgress { verified_bytes: now.verified_bytes, total: now.total });
-                }
-            }
-        };
-        let fetched = match fetched {
-            Ok(fetched) => fetched,
-            Err(FetchError::Refused(AudioRefusal::NotFound | AudioRefusal::Gone)) => {
-                return Err(Trouble::NotThere);
-            }
-            Err(FetchError::Disk(PartialError::InUse { .. })) => return Err(Trouble::Busy),
-            Err(FetchError::Refused(AudioRefusal::Busy)) => return Err(Trouble::Busy),
-            Err(FetchError::Disk(error)) => {
-                let error = anyhow::Error::new(error).context(format!("cannot write {}", part.display()));
-                return Err(Trouble::Ours(error));
-            }
-            Err(error) => return Err(Trouble::Passing(error.to_string())),
-        };
-        let resumed = wanted.bytes.saturating_sub(fetched.fetched_bytes);
-        let (library, folder, song, index) =
-            (self.library.cloned(), folder.to_owned(), song.clone(), choice.index);
-        let kept = tokio::task::spawn_blocking(move || {
-            keep(library.as_deref(), fetched, &folder, &song, &wanted, index)
-        });
-        let path = kept.await.map_err(|error| Trouble::Ours(error.into()))?.map_err(Trouble::Ours)?;
-        Ok((path, resumed))
-    }
-}
-
-/// Gives a complete download its name and serves it from now on.
-fn keep(
-    library: Option<&Library>,
-    mut fetched: Downloaded,
-    folder: &Path,
-    song: &Song,
-    wanted: &Wanted,
-    index: u64,
-) -> anyhow::Result<PathBuf> {
-    let path = loop {
-        match place::destination(folder, song, wanted)? {
-            Destination::There(path) => {
-                fetched.into_partial().discard()?;
-                break path;
-            }
-            Destination::New(path) => {
-                let outboard = library.and_then(|library| library.outboard_place(&wanted.content, &path));
-                match fetched.finish(&path, outboard.as_deref()) {
-                    Ok(()) => break path,
-                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                    Err(error) => {
-                        return Err(error).with_context(|| format!("cannot write {}", path.display()));
-                    }
-                }
-            }
-        }
-    };
-    if let Some(Err(error)) = library.map(|library| library.adopt(&path, &wanted.content, index)) {
-        tracing::warn!(%error, "the download is complete, but is not served on");
-    }
-    Ok(path)
-}
-
-/// A finished download.
-pub(crate) struct Got {
-    choice: usize,
-    path: PathBuf,
-    peer: Option<PeerId>,
-    resumed_bytes: u64,
-}
-
-/// Why one peer was no help.
-enum Trouble {
-    NotThere,
-    /// It has too much to do, or another command here is at it.
-    Busy,
-    Passing(String),
-    Ours(anyhow::Error),
 }
 
 fn container_of(byte: u32) -> Container {

@@ -4,14 +4,17 @@ pub mod catchup;
 pub mod checkpoints;
 pub mod council;
 pub mod cutter;
+pub(crate) mod fetching;
 pub mod follow;
 pub mod get;
 mod open;
 pub mod orders;
 mod place;
+pub mod play;
 mod presence;
 pub mod select;
 pub mod services;
+mod sources;
 pub mod state;
 pub mod tiles;
 
@@ -33,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 use self::council::Seat;
 pub(crate) use self::open::{Dialled, Opening};
 use crate::{
-    config::Config,
+    config::{self, Config},
     failure::{Failure, Kind},
     library::Library,
     system::datadir::{DataDir, Lock},
@@ -72,6 +75,8 @@ pub struct Peer {
     pub analyzer: Analyzer,
     /// Key that registers.
     pub wallet: PublicKey,
+    /// Settings of the library.
+    pub settings: config::Library,
     /// This peer's seat in the council, if it was given one.
     pub seat: Option<Seat>,
     /// Whether the settings ask for a seat.

@@ -226,6 +226,7 @@ impl<'c> Opening<'c> {
             following: watch::Sender::default(),
             tasks: Mutex::new(JoinSet::new()),
             seat,
+            settings: self.config.library.clone(),
             config_names_a_key: self.config.council.key.is_some(),
             _lock: lock,
         };

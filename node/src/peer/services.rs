@@ -179,7 +179,11 @@ impl AudioSource for Desk {
                     outboard.map(File::open).transpose().map_err(|error| internal(&content, &error))?;
                 Ok(AudioFile { size, data, outboard })
             }
-            Ok(Located::Changed) => Err(AudioRefusal::Gone),
+            Ok(Located::Changed) => {
+                tracing::info!(%content, "a file has changed since it was hashed; it is no longer announced");
+                library.distrust(&content);
+                Err(AudioRefusal::Gone)
+            }
             Ok(Located::Unknown) => Err(AudioRefusal::NotFound),
             Err(error) => Err(internal(&content, &error)),
         }

@@ -136,6 +136,12 @@ impl DataDir {
         self.root.join("keys").join(format!("{name}.key"))
     }
 
+    /// Songs that were played: may be deleted.
+    #[must_use]
+    pub fn played(&self) -> PathBuf {
+        self.root.join("played")
+    }
+
     /// The next sequence of announcements.
     #[must_use]
     pub fn sequence(&self) -> PathBuf {

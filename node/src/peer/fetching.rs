@@ -1,0 +1,328 @@
+//! Getting a file from whoever has it: verified, resumable, from many peers at once.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use antiphon_p2p::{
+    AudioRefusal, Download, DownloadError, DownloadProgress, Downloaded, FetchError, Listener, Network,
+    RequestError, SourceReport, partial::PartialError,
+};
+use antiphon_proto::wire::Song;
+use anyhow::Context;
+use tokio::sync::{oneshot, watch};
+
+use super::{
+    get::{Choice, GetProgress, SourceLine},
+    place::{self, Destination, Wanted},
+    sources,
+};
+use crate::{
+    failure::{Failure, Kind},
+    library::Library,
+};
+
+/// Rounds over all encodings before giving up: a peer may be restarting.
+const ROUNDS: u32 = 3;
+/// The same while a peer has it but is busy: ten minutes.
+const BUSY_ROUNDS: u32 = 300;
+/// Pause between rounds.
+const ROUND_PAUSE: Duration = Duration::from_secs(2);
+/// How long a download that has begun waits for another source when all have left.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Getting from other peers.
+pub(crate) struct Fetching<'p> {
+    /// Where they are.
+    pub(crate) network: Option<&'p Network>,
+    /// What is got is served on from here.
+    pub(crate) library: Option<&'p Arc<Library>>,
+}
+
+/// A finished download.
+pub(crate) struct Got {
+    /// Which of the encodings.
+    pub(super) choice: usize,
+    /// Where it is.
+    pub(super) path: PathBuf,
+    /// Who sent it, most first; nobody when it was here.
+    pub(super) sources: Vec<SourceLine>,
+    /// Bytes that were there before.
+    pub(super) resumed_bytes: u64,
+}
+
+/// Why nobody was a help.
+enum Trouble {
+    NotThere,
+    /// Whoever has it has too much to do, or another command here is at it.
+    Busy,
+    Passing(String),
+    Ours(anyhow::Error),
+}
+
+impl Fetching<'_> {
+    /// Gets one of these encodings into a folder: one that peers are known to serve if there is such, the first before the
+    /// others.
+    pub(crate) async fn fetch_any(
+        &self,
+        folder: &Path,
+        song: &Song,
+        choices: &[Choice],
+        progress: &watch::Sender<GetProgress>,
+    ) -> anyhow::Result<Got> {
+        let Some(network) = self.network else {
+            return Err(Failure::new(
+                Kind::NoDaemon,
+                "no peer is running here and none is known; start one with `antiphon up`, or name one with --peer-vps",
+            )
+            .into());
+        };
+        let mut troubles: Vec<String> = Vec::new();
+        let (mut rounds, mut busy) = (0, false);
+        // Who is busy will have time; who fails may not get better.
+        while rounds < ROUNDS || (busy && rounds < BUSY_ROUNDS) {
+            rounds += 1;
+            if rounds > 1 {
+                tokio::time::sleep(ROUND_PAUSE).await;
+            }
+            busy = false;
+            troubles.clear();
+            for (number, choice) in in_order(network, choices) {
+                match self.fetch(network, folder, song, choice, None, progress).await {
+                    Ok((path, resumed_bytes, sources)) => {
+                        return Ok(Got { choice: number, path, sources, resumed_bytes });
+                    }
+                    Err(Trouble::NotThere) => {}
+                    Err(Trouble::Busy) => busy = true,
+                    Err(Trouble::Passing(text)) => troubles.push(text),
+                    Err(Trouble::Ours(error)) => return Err(error),
+                }
+            }
+            if troubles.is_empty() && !busy && !network.peers().await.is_empty() {
+                break;
+            }
+        }
+        Err(self.give_up(song, busy, &troubles).into())
+    }
+
+    fn give_up(&self, song: &Song, busy: bool, troubles: &[String]) -> Failure {
+        let title = &song.title;
+        if busy {
+            return Failure::new(Kind::Failed, format!("whoever has {title:?} is busy; try again later"));
+        }
+        if troubles.is_empty() {
+            let message =
+                format!("no connected peer serves {title:?} right now; try again when its holder is online");
+            return Failure::new(Kind::NotFound, message);
+        }
+        let message = format!(
+            "{title:?} could not be got; what arrived is kept and the next try goes on there: {}",
+            troubles.join("; ")
+        );
+        Failure::new(Kind::Failed, message)
+    }
+
+    /// Encodings in the order in which they are worth trying.
+    pub(super) fn in_order<'c>(&self, choices: &'c [Choice]) -> Vec<&'c Choice> {
+        match self.network {
+            Some(network) => in_order(network, choices).into_iter().map(|(_, choice)| choice).collect(),
+            None => choices.iter().collect(),
+        }
+    }
+
+    /// Gets one encoding while somebody listens to it. Where it goes in the end is as for [`Self::fetch_any`].
+    pub(super) async fn listen(
+        &self,
+        folder: &Path,
+        song: &Song,
+        choice: &Choice,
+        hand_over: oneshot::Sender<Listener>,
+        progress: &watch::Sender<GetProgress>,
+    ) -> anyhow::Result<Got> {
+        let Some(network) = self.network else {
+            return Err(Failure::new(Kind::NoDaemon, "no peer is running here and none is known").into());
+        };
+        match self.fetch(network, folder, song, choice, Some(hand_over), progress).await {
+            Ok((path, resumed_bytes, sources)) => Ok(Got { choice: 0, path, sources, resumed_bytes }),
+            Err(Trouble::Ours(error)) => Err(error),
+            Err(Trouble::NotThere) => Err(self.give_up(song, false, &[]).into()),
+            Err(Trouble::Busy) => Err(self.give_up(song, true, &[]).into()),
+            Err(Trouble::Passing(text)) => Err(self.give_up(song, false, &[text]).into()),
+        }
+    }
+
+    async fn fetch(
+        &self,
+        network: &Network,
+        folder: &Path,
+        song: &Song,
+        choice: &Choice,
+        hand_over: Option<oneshot::Sender<Listener>>,
+        progress: &watch::Sender<GetProgress>,
+    ) -> Result<(PathBuf, u64, Vec<SourceLine>), Trouble> {
+        let wanted = choice.wanted;
+        if let Destination::There(path) = place::destination(folder, song, &wanted).map_err(Trouble::Ours)? {
+            return Ok((path, wanted.bytes, Vec::new()));
+        }
+        let part = place::part(folder, song, &wanted);
+        let mut download = Download::new(wanted.content, wanted.bytes, part.clone());
+        download.patience = if sources::count(network, choice.index) > 0 { PATIENCE } else { Duration::ZERO };
+        if let Some(hand_over) = hand_over {
+            let listener = download.listen(Duration::from_millis(song.duration_ms.into()));
+            let _ = hand_over.send(listener);
+        }
+        let feed = sources::feed(network, choice.index).await;
+        let downloaded = with_progress(network, download, feed, progress).await;
+        let downloaded = downloaded.map_err(|error| trouble(error, &part))?;
+        let resumed = wanted.bytes.saturating_sub(downloaded.fetched_bytes);
+        let sources = brought(&downloaded.sources);
+        let (library, folder, song, index) =
+            (self.library.cloned(), folder.to_owned(), song.clone(), choice.index);
+        let kept = tokio::task::spawn_blocking(move || {
+            keep(library.as_deref(), downloaded, &folder, &song, &wanted, index)
+        });
+        let path = kept.await.map_err(|error| Trouble::Ours(error.into()))?.map_err(Trouble::Ours)?;
+        Ok((path, resumed, sources))
+    }
+}
+
+/// Those that somebody is known to serve first, else as they come.
+fn in_order<'c>(network: &Network, choices: &'c [Choice]) -> Vec<(usize, &'c Choice)> {
+    let mut ordered: Vec<(usize, &Choice)> = choices.iter().enumerate().collect();
+    ordered.sort_by_key(|(number, choice)| (sources::count(network, choice.index) == 0, *number));
+    ordered
+}
+
+async fn with_progress(
+    network: &Network,
+    download: Download,
+    feed: watch::Receiver<Vec<libp2p::PeerId>>,
+    progress: &watch::Sender<GetProgress>,
+) -> Result<Downloaded, DownloadError> {
+    let (send, mut so_far) = watch::channel(DownloadProgress::default());
+    let running = network.download(download, feed, send);
+    tokio::pin!(running);
+    loop {
+        tokio::select! {
+            downloaded = &mut running => return downloaded,
+            Ok(()) = so_far.changed() => {
+                let now = so_far.borrow_and_update().clone();
+                let line = |source: &antiphon_p2p::SourceProgress| SourceLine {
+                    peer: source.peer.to_string(),
+                    bytes: source.bytes,
+                };
+                progress.send_replace(GetProgress {
+                    verified_bytes: now.verified_bytes,
+                    total: now.total,
+                    sources: now.sources.iter().map(line).collect(),
+                });
+            }
+        }
+    }
+}
+
+fn brought(sources: &[SourceReport]) -> Vec<SourceLine> {
+    let mut brought: Vec<SourceLine> = sources
+        .iter()
+        .filter(|source| source.bytes > 0)
+        .map(|source| SourceLine { peer: source.peer.to_string(), bytes: source.bytes })
+        .collect();
+    brought.sort_by_key(|source| std::cmp::Reverse(source.bytes));
+    brought
+}
+
+fn trouble(error: DownloadError, part: &Path) -> Trouble {
+    match error {
+        DownloadError::NoSources { sources, verified, total } => {
+            let absent = |failure: &FetchError| match failure {
+                FetchError::Refused(AudioRefusal::NotFound | AudioRefusal::Gone) => true,
+                FetchError::Request(RequestError::Unsupported(_)) => true,
+                _ => false,
+            };
+            let failures: Vec<(String, &FetchError)> = sources
+                .iter()
+                .filter_map(|source| Some((source.peer.to_string(), source.failure.as_ref()?)))
+                .filter(|(_, failure)| !absent(failure))
+                .collect();
+            if failures.iter().any(|(_, failure)| matches!(failure, FetchError::Refused(AudioRefusal::Busy)))
+            {
+                return Trouble::Busy;
+            }
+            if failures.is_empty() {
+                return Trouble::NotThere;
+            }
+            let lines: Vec<String> =
+                failures.iter().map(|(peer, failure)| format!("{peer}: {failure}")).collect();
+            Trouble::Passing(format!("{verified} of {total} bytes; {}", lines.join("; ")))
+        }
+        DownloadError::Disk(PartialError::InUse { .. }) => Trouble::Busy,
+        DownloadError::Disk(error) => {
+            Trouble::Ours(anyhow::Error::new(error).context(format!("cannot write {}", part.display())))
+        }
+        error @ (DownloadError::Shutdown | DownloadError::Internal) => Trouble::Passing(error.to_string()),
+    }
+}
+
+/// Gives a complete download its name and serves it from now on.
+fn keep(
+    library: Option<&Library>,
+    mut downloaded: Downloaded,
+    folder: &Path,
+    song: &Song,
+    wanted: &Wanted,
+    index: u64,
+) -> anyhow::Result<PathBuf> {
+    let path = loop {
+        match place::destination(folder, song, wanted)? {
+            Destination::There(path) => {
+                downloaded.into_partial().discard()?;
+                break path;
+            }
+            Destination::New(path) => {
+                let outboard = library.and_then(|library| library.outboard_place(&wanted.content, &path));
+                match downloaded.finish(&path, outboard.as_deref()) {
+                    Ok(()) => break path,
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    Err(error) => {
+                        return Err(error).with_context(|| format!("cannot write {}", path.display()));
+                    }
+                }
+            }
+        }
+    };
+    if let Some(Err(error)) = library.map(|library| library.adopt(&path, &wanted.content, index)) {
+        tracing::warn!(%error, "the download is complete, but is not served on");
+    }
+    Ok(path)
+}
+
+/// Removes the least recently used files of a folder until the rest is within `most` bytes; unfinished ones too. What is
+/// `kept` stays.
+pub(super) fn tidy(folder: &Path, most: u64, kept: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut total = 0u64;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let meta = entry.metadata()?;
+        if meta.is_file() {
+            total = total.saturating_add(meta.len());
+            files.push((meta.modified()?, entry.path(), meta.len()));
+        }
+    }
+    files.sort();
+    let mut removed = Vec::new();
+    for (_, path, bytes) in files {
+        if total <= most {
+            break;
+        }
+        if path != kept {
+            fs::remove_file(&path)?;
+            total = total.saturating_sub(bytes);
+            removed.push(path);
+        }
+    }
+    Ok(removed)
+}
