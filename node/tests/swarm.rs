@@ -5,7 +5,7 @@ mod common;
 
 use std::{fs, time::Instant};
 
-use common::{Machine, Peer, tunes, wait_for, wait_scanned};
+use common::{Machine, Peer, hash, tune, tunes, wait_for, wait_scanned};
 
 /// Peers and songs that a running peer sees online.
 fn online(machine: &Machine) -> (u64, u64) {
@@ -119,4 +119,54 @@ fn what_changes_on_the_disk_is_withdrawn_and_comes_back() {
     // A change of one byte is another file; too little of it is left to be music.
     fs::write(&path, &kept[..2_000]).unwrap();
     wait_online("another file", &[(&two_machine, 1, 2)]);
+}
+
+#[test]
+fn a_song_from_many_peers_is_got_and_played() {
+    let machine = Machine::new();
+    tune(&machine.music().join("long.wav"), 77, 300);
+    let content = hash(&machine.music().join("long.wav"));
+    let artist = machine.up(&[machine.music().to_str().unwrap()]);
+    wait_scanned(&machine, 1);
+    let mut keepers = Vec::new();
+    for number in 0..3 {
+        let keeper = Machine::new();
+        let running = keeper.up(&["--peer-vps", &artist.address("quic"), keeper.music().to_str().unwrap()]);
+        wait_for("the song is online", || (online(&keeper).1 == 1).then_some(()));
+        let got = keeper.json(&["get", "#0"]);
+        assert_eq!((&got["content"], &got["resumed_bytes"]), (&content.as_str().into(), &0.into()));
+        let sum: u64 = got["sources"].as_array().unwrap().iter().map(|s| s["bytes"].as_u64().unwrap()).sum();
+        assert_eq!(sum, got["bytes"].as_u64().unwrap());
+        // What was got is served on.
+        wait_for("the artist sees it", || (online(&machine).0 == number + 1).then_some(()));
+        keepers.push((keeper, running));
+    }
+    let listener = Machine::new();
+    let running = listener.up(&["--peer-vps", &artist.address("tcp"), listener.music().to_str().unwrap()]);
+    wait_for("everybody is online", || (online(&listener) == (4, 1)).then_some(()));
+    // The artist goes offline: those who keep the song serve it.
+    artist.kill();
+    let output = listener.command().args(["play", "#0", "--stdout", "--json"]).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{told}");
+    assert_eq!(blake3::hash(&output.stdout).to_hex().as_str(), content);
+    let report: serde_json::Value = serde_json::from_str(told.lines().last().unwrap()).unwrap();
+    assert!(!report["sources"].as_array().unwrap().is_empty(), "{told}");
+    let events = told.lines().filter(|line| line.contains("\"progress\"")).count();
+    assert!(events > 0, "{told}");
+    // Played once, it is here, and served on.
+    let again = listener.command().args(["play", "#0", "--stdout", "--json"]).output().unwrap();
+    assert_eq!(blake3::hash(&again.stdout).to_hex().as_str(), content);
+    wait_for("it is served on", || (listener.json(&["status"])["library"]["songs"] == 1).then_some(()));
+    // Without a running peer.
+    let visitor = Machine::new();
+    let output = visitor
+        .command()
+        .args(["play", "#0", "--stdout", "--peer-vps", &running.address("quic")])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(blake3::hash(&output.stdout).to_hex().as_str(), content);
+    let nothing = visitor.run(&["play", "#7", "--stdout"]);
+    assert_eq!(nothing.status.code(), Some(3));
 }
