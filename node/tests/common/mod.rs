@@ -231,7 +231,7 @@ pub fn have(program: &str) -> bool {
     missing(program, found)
 }
 
-fn missing(what: &str, found: bool) -> bool {
+pub fn missing(what: &str, found: bool) -> bool {
     assert!(found || std::env::var_os("CI").is_none(), "{what} is needed in CI");
     if !found {
         eprintln!("SKIPPED: {what} is not installed");
