@@ -16,4 +16,7 @@ mod harness;
 mod ledger;
 mod raw;
 mod register;
+#[path = "../common/relay.rs"]
+mod relay;
+mod relays;
 mod transfers;
