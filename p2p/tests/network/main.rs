@@ -10,6 +10,7 @@
 mod audio;
 mod catchup;
 mod connections;
+mod contention;
 mod council;
 mod evil;
 mod harness;
