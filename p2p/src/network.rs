@@ -19,7 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     catchup::{CatchUp, Check, Goal},
-    config::{Config, Timeouts},
+    config::{Config, Timeouts, UploadLimits},
     council::{self, CouncilConfig, CouncilError, CouncilEvents, CouncilSender, Gate},
     error::{ConnectError, FetchError, RequestError, StartError},
     event::{Event, EventSender},
@@ -31,6 +31,7 @@ use crate::{
     streams::{self, Inbound, Opener},
     swarm::{Actor, Behaviour, Command, Parts, PeerInfo, Traffic, build_transport},
     transfer::fetch::{Fetch, FetchProgress, Fetched, Fetcher},
+    upload::Uploads,
 };
 
 /// Commands that wait for the actor; callers beyond that wait in turn.
@@ -61,6 +62,7 @@ struct Inner {
     metrics: Metrics,
     traffic: Traffic,
     downloads: Semaphore,
+    uploads: Uploads,
     council: Arc<OnceLock<Gate>>,
     changes: watch::Receiver<u64>,
     closed: CancellationToken,
@@ -116,6 +118,7 @@ impl Network {
         });
         let (ready, listening) = oneshot::channel();
         actor.listen(&config.listen, ready)?;
+        let uploads = Uploads::new(config.uploads, metrics.clone());
         let inner = Inner {
             local,
             commands: commands.clone(),
@@ -124,6 +127,7 @@ impl Network {
             metrics: metrics.clone(),
             traffic: traffic.clone(),
             downloads: Semaphore::new(config.streams.downloads),
+            uploads: uploads.clone(),
             council: Arc::default(),
             changes,
             closed: closed.clone(),
@@ -133,13 +137,14 @@ impl Network {
             services,
             timeouts: config.timeouts,
             ledger: ledger::Places::new(),
-            uploads: Slots::new(config.streams.uploads, config.streams.uploads_per_peer),
+            uploads: uploads.clone(),
             metrics,
             traffic,
             council: inner.council.clone(),
             commands: commands.downgrade(),
         };
         inner.tasks.spawn(actor.run());
+        inner.tasks.spawn(uploads.pace(closed.clone()));
         inner.tasks.spawn(serve(Arc::new(server), incoming, closed, inner.tasks.clone()));
         let network = Self(Arc::new(inner));
         let failure = match time::timeout(LISTEN_TIMEOUT, listening).await {
@@ -337,6 +342,11 @@ impl Network {
             Err(FetchError::Refused(AudioRefusal::NotFound | AudioRefusal::Gone)) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Changes what this peer gives, from now on: rates, places and quota.
+    pub fn set_upload_limits(&self, limits: UploadLimits) {
+        self.0.uploads.set(limits);
     }
 
     /// Takes part in the council of a network, for as long as the events are kept: see [`CouncilEvents`]. May be

@@ -35,9 +35,9 @@ use crate::{
     metrics::{Held, Labelled, Metrics},
     network::Services,
     score::Offence,
-    slots::Slots,
     streams::{Inbound, PeerStream},
     swarm::{Command, Traffic},
+    upload::Uploads,
 };
 use frame::FrameError;
 
@@ -102,7 +102,7 @@ impl From<FrameError> for Fault {
 pub(crate) struct Server {
     pub(crate) services: Services,
     pub(crate) timeouts: Timeouts,
-    pub(crate) uploads: Slots,
+    pub(crate) uploads: Uploads,
     pub(crate) ledger: ledger::Places,
     pub(crate) metrics: Metrics,
     pub(crate) traffic: Traffic,

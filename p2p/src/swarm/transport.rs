@@ -25,12 +25,12 @@ use crate::{
 
 /// Bytes that all streams of a QUIC connection may have unread: as many as quinn keeps for sending.
 const QUIC_CONNECTION_WINDOW: u32 = 10_000_000;
-/// The same for one stream. Eight of them, which is what a peer sends or asks for at once
-/// ([`crate::StreamLimits::uploads_per_peer`]), leave room in the connection's: what a sender has written but not yet sent
-/// counts too, and a connection whose window bulk has filled lets no small message through until megabytes have gone
-/// (on a slow path, with eight transfers, requests waited for 2 to 32 MB; so they wait for what is in the path). It costs
-/// a single stream on a long path: 23 MB/s at 50 ms; several streams have it back.
-const QUIC_STREAM_WINDOW: u32 = 1_150_000;
+/// The same for one stream. Eight of them, which is what a peer sends at once ([`crate::UploadLimits::slots_per_peer`]),
+/// and the eighth by which the sender learns late how much room there is, leave some of the connection's: what is written
+/// but not yet sent counts too, and a connection whose window bulk has filled lets no small message through until
+/// megabytes have gone (on a slow path, with eight transfers, requests waited for 2 to 31 MB; so they wait for what is in
+/// the path). It costs a single stream on a long path: 20 MB/s at 50 ms; several streams have it back.
+const QUIC_STREAM_WINDOW: u32 = 1_000_000;
 /// Unsent bytes from which on the kernel takes no more of a TCP connection. Yamux gives every stream its turn, but only
 /// above the kernel: there, by default, up to 4 MB wait in line, and a small message behind them. What remains before it
 /// is what is on its way, 200 KiB that Noise has encrypted, and 16 KiB of every other stream for each frame that it and

@@ -21,3 +21,4 @@ mod register;
 mod relay;
 mod relays;
 mod transfers;
+mod uploads;
