@@ -29,7 +29,7 @@ const QUIC_CONNECTION_WINDOW: u32 = 10_000_000;
 /// and the eighth by which the sender learns late how much room there is, leave some of the connection's: what is written
 /// but not yet sent counts too, and a connection whose window bulk has filled lets no small message through until
 /// megabytes have gone (on a slow path, with eight transfers, requests waited for 2 to 31 MB; so they wait for what is in
-/// the path). It costs a single stream on a long path: 20 MB/s at 50 ms; several streams have it back.
+/// the path). A single stream on a long path has less for it (20 MB/s at most over 50 ms); several have it back.
 const QUIC_STREAM_WINDOW: u32 = 1_000_000;
 /// Unsent bytes from which on the kernel takes no more of a TCP connection. Yamux gives every stream its turn, but only
 /// above the kernel: there, by default, up to 4 MB wait in line, and a small message behind them. What remains before it
