@@ -1,6 +1,6 @@
 //! Settings of the network. Every bound has a default and a reason.
 
-use std::time::Duration;
+use std::{num::NonZeroU64, time::Duration};
 
 use libp2p::Multiaddr;
 
@@ -16,6 +16,8 @@ pub struct Config {
     pub limits: ConnectionLimits,
     /// Streams and transfers.
     pub streams: StreamLimits,
+    /// What this peer gives.
+    pub uploads: UploadLimits,
     /// How long to wait for what.
     pub timeouts: Timeouts,
     /// Presence.
@@ -37,6 +39,7 @@ impl Default for Config {
             listen: Vec::new(),
             limits: ConnectionLimits::default(),
             streams: StreamLimits::default(),
+            uploads: UploadLimits::default(),
             timeouts: Timeouts::default(),
             presence: Params::default(),
             enough_peers: 48,
@@ -85,17 +88,60 @@ pub struct StreamLimits {
     pub inbound: usize,
     /// Streams that one peer opened: registrations and a few transfers.
     pub inbound_per_peer: usize,
-    /// Files sent at once: each takes a thread and about 1 MiB. More are answered "busy".
-    pub uploads: usize,
-    /// Files sent to one peer at once: a scheduler wants a few ranges in parallel.
-    pub uploads_per_peer: usize,
     /// Files fetched at once: each takes a thread and about 1 MiB. More wait.
     pub downloads: usize,
 }
 
 impl Default for StreamLimits {
     fn default() -> Self {
-        Self { inbound: 512, inbound_per_peer: 32, uploads: 32, uploads_per_peer: 8, downloads: 16 }
+        Self { inbound: 512, inbound_per_peer: 32, downloads: 16 }
+    }
+}
+
+/// Bounds on what this peer sends of its files. All of them can be changed while it runs
+/// ([`crate::Network::set_upload_limits`]).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UploadLimits {
+    /// Bytes a second in all; none: as fast as it goes. Play goes before bulk, which keeps a twentieth; bulk is shared
+    /// evenly among peers. 64 KiB or an eighth of a second may go at once. Hashes that prove the audio are counted,
+    /// what the transport adds (about 5 %) is not.
+    pub total_bytes_per_second: Option<NonZeroU64>,
+    /// Bytes a second for each peer; none: as fast as it goes.
+    pub peer_bytes_per_second: Option<NonZeroU64>,
+    /// Requests answered at once: each takes a thread and about 1 MiB. Bulk that has to make room for play is paused
+    /// with its file open, so that there may be twice as many. Under a limit in all, at most one for each 8 KiB/s.
+    pub slots: usize,
+    /// Those of one peer: a scheduler wants a few ranges in parallel. More than eight can fill what a connection holds,
+    /// and hold up everything else between the two.
+    pub slots_per_peer: usize,
+    /// Places that bulk never takes; at least one remains for it.
+    pub play_reserve: usize,
+    /// Requests that wait for a place: each is a task and a stream. When there are more, the peers with the most are
+    /// answered "busy", bulk first.
+    pub queue: usize,
+    /// How long a request waits before it is answered "busy": less than the other side waits for a reply
+    /// ([`Timeouts::request`]), so that it learns why.
+    pub queue_wait: Duration,
+    /// Bytes on one day (in UTC); none: any number. What is beyond is answered "busy", and what runs ends. Counted in
+    /// memory: a restart begins anew.
+    pub bytes_per_day: Option<NonZeroU64>,
+    /// Whether play stops too when the day's bytes are used up. Bulk always does.
+    pub quota_stops_play: bool,
+}
+
+impl Default for UploadLimits {
+    fn default() -> Self {
+        Self {
+            total_bytes_per_second: None,
+            peer_bytes_per_second: None,
+            slots: 32,
+            slots_per_peer: 8,
+            play_reserve: 8,
+            queue: 128,
+            queue_wait: Duration::from_secs(3),
+            bytes_per_day: None,
+            quota_stops_play: false,
+        }
     }
 }
 

@@ -23,10 +23,11 @@ mod slots;
 mod streams;
 mod swarm;
 mod transfer;
+mod upload;
 
 pub use libp2p::{self, Multiaddr, PeerId};
 
-pub use config::{Config, ConnectionLimits, StreamLimits, Timeouts};
+pub use config::{Config, ConnectionLimits, StreamLimits, Timeouts, UploadLimits};
 pub use council::{
     Class, CouncilConfig, CouncilError, CouncilEvent, CouncilEvents, CouncilSender, MemberInfo, SendError,
 };

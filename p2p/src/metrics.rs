@@ -16,9 +16,11 @@ pub(crate) struct Labelled {
 pub(crate) struct Metrics {
     pub(crate) connections: Family<Labelled, Gauge>,
     pub(crate) peers: Gauge,
-    pub(crate) served_bytes: Counter,
+    pub(crate) served_bytes: Family<Labelled, Counter>,
     pub(crate) fetched_bytes: Counter,
-    pub(crate) uploads: Gauge,
+    pub(crate) uploads: Family<Labelled, Gauge>,
+    pub(crate) upload_queue: Family<Labelled, Gauge>,
+    pub(crate) uploads_busy: Family<Labelled, Counter>,
     pub(crate) inbound_streams: Family<Labelled, Counter>,
     pub(crate) open_streams: Family<Labelled, Gauge>,
     pub(crate) dropped_streams: Family<Labelled, Counter>,
@@ -49,7 +51,9 @@ impl Metrics {
         r.register("peers", "Connected peers", ours.peers.clone());
         r.register("served_bytes", "Audio bytes sent, hashes included", ours.served_bytes.clone());
         r.register("fetched_bytes", "Audio bytes received and verified", ours.fetched_bytes.clone());
-        r.register("uploads", "Files being sent", ours.uploads.clone());
+        r.register("uploads", "Audio requests being answered", ours.uploads.clone());
+        r.register("upload_queue", "Audio requests that wait for a place", ours.upload_queue.clone());
+        r.register("uploads_busy", "Audio requests that got no place", ours.uploads_busy.clone());
         r.register("inbound_streams", "Streams that peers opened", ours.inbound_streams.clone());
         r.register("open_streams", "Streams of peers being answered", ours.open_streams.clone());
         r.register("dropped_streams", "Streams of peers beyond their limit", ours.dropped_streams.clone());

@@ -19,7 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     catchup::{CatchUp, Check, Goal},
-    config::{Config, Timeouts},
+    config::{Config, Timeouts, UploadLimits},
     council::{self, CouncilConfig, CouncilError, CouncilEvents, CouncilSender, Gate},
     error::{ConnectError, DownloadError, FetchError, RequestError, StartError},
     event::{Event, EventSender},
@@ -38,6 +38,7 @@ use crate::{
         download::{Context, Download, DownloadProgress, Downloaded, Driver},
         fetch::{self, Fetch, FetchProgress},
     },
+    upload::Uploads,
 };
 
 /// Commands that wait for the actor; callers beyond that wait in turn.
@@ -71,6 +72,7 @@ struct Inner {
     metrics: Metrics,
     traffic: Traffic,
     downloads: Semaphore,
+    uploads: Uploads,
     council: Arc<OnceLock<Gate>>,
     presence: Shared,
     changes: watch::Receiver<u64>,
@@ -130,6 +132,7 @@ impl Network {
         });
         let (ready, listening) = oneshot::channel();
         actor.listen(&config.listen, ready)?;
+        let uploads = Uploads::new(config.uploads, metrics.clone());
         let inner = Inner {
             local,
             commands: commands.clone(),
@@ -138,6 +141,7 @@ impl Network {
             metrics: metrics.clone(),
             traffic: traffic.clone(),
             downloads: Semaphore::new(config.streams.downloads),
+            uploads: uploads.clone(),
             council: Arc::default(),
             presence: presence.clone(),
             changes,
@@ -160,7 +164,7 @@ impl Network {
             ledger: ledger::Places::new(),
             lessons: Slots::new(LESSONS, LESSONS_PER_PEER),
             presence,
-            uploads: Slots::new(config.streams.uploads, config.streams.uploads_per_peer),
+            uploads: uploads.clone(),
             metrics,
             traffic,
             council: inner.council.clone(),
@@ -168,6 +172,7 @@ impl Network {
         };
         inner.tasks.spawn(actor.run());
         inner.tasks.spawn(task.run());
+        inner.tasks.spawn(uploads.pace(closed.clone()));
         inner.tasks.spawn(serve(Arc::new(server), incoming, closed, inner.tasks.clone()));
         let network = Self(Arc::new(inner));
         let failure = match time::timeout(LISTEN_TIMEOUT, listening).await {
@@ -438,6 +443,11 @@ impl Network {
             Err(FetchError::Refused(AudioRefusal::NotFound | AudioRefusal::Gone)) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Changes what this peer gives, from now on: rates, places and quota.
+    pub fn set_upload_limits(&self, limits: UploadLimits) {
+        self.0.uploads.set(limits);
     }
 
     /// Takes part in the council of a network, for as long as the events are kept: see [`CouncilEvents`]. May be

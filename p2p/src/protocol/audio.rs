@@ -3,16 +3,19 @@
 //!
 //! A Bao stream has no place for an error, so a server that cannot go on ends it early; the client, which knows the
 //! length from the size and the ranges, asks again for what is missing and then reads why.
+//!
+//! A request waits for a place among the uploads, and every piece for its permit: see [`crate::upload`].
 
-use std::sync::Arc;
+use std::{future::poll_fn, pin::Pin, sync::Arc, task::Poll};
 
 use antiphon_proto::{
     ContentHash,
     audio::AudioRequestError,
     canonical::{self, CanonicalError},
     limits,
-    wire::{AudioReply, AudioRequest, AudioServing, audio_reply},
+    wire::{AudioMode, AudioReply, AudioRequest, AudioServing, audio_reply},
 };
+use futures::AsyncRead as _;
 use libp2p::PeerId;
 use tokio::sync::mpsc;
 
@@ -23,13 +26,14 @@ use super::{
 use crate::{
     config::Timeouts,
     error::{FetchError, RequestError},
-    metrics::{Held, Metrics},
+    metrics::Metrics,
     services::{AudioFile, AudioRefusal},
     streams::{Opener, PeerStream},
     transfer::{
         encode::{EncodeError, PIECE_BYTES, Piece, encode},
         tree,
     },
+    upload::{self, Upload},
 };
 
 /// Pieces between the thread that reads and the stream: enough that neither waits for the other's every step.
@@ -47,7 +51,12 @@ pub(crate) async fn answer(server: &Server, peer: PeerId, stream: &mut PeerStrea
             return if is_newer(&error) { Ok(()) } else { Err(malformed(error)) };
         }
     };
-    let Some(_slot) = server.uploads.take(peer) else {
+    let mode = request.mode();
+    let entered = tokio::select! {
+        entered = server.uploads.enter(peer, mode) => entered,
+        fault = given_up(stream) => return Err(fault),
+    };
+    let Ok(upload) = entered else {
         return refuse(server, stream, &AudioRefusal::Busy).await;
     };
     let audio = server.services.audio.clone();
@@ -68,8 +77,18 @@ pub(crate) async fn answer(server: &Server, peer: PeerId, stream: &mut PeerStrea
     }
     let serving = audio_reply::Body::Serving(AudioServing { size: file.size });
     server.write(stream, &frame::encode(&AudioReply { body: Some(serving) })).await?;
-    let _counted = Held::new(server.metrics.uploads.clone());
-    send(server, peer, stream, content, file, chunks).await
+    let sending = Sending { server, peer, mode, upload };
+    sending.send(stream, content, file, chunks).await
+}
+
+/// Ends when the peer breaks its stream, or talks, while its request waits. The end of its half is in order.
+async fn given_up(stream: &mut PeerStream) -> Fault {
+    poll_fn(|cx| match Pin::new(&mut *stream).poll_read(cx, &mut [0]) {
+        Poll::Ready(Ok(1..)) => Poll::Ready(malformed("a peer that talks before it is answered")),
+        Poll::Ready(Err(error)) => Poll::Ready(error.into()),
+        Poll::Ready(Ok(_)) | Poll::Pending => Poll::Pending,
+    })
+    .await
 }
 
 /// Whether a later version may well ask so: a mode or a field that this one does not know.
@@ -88,47 +107,77 @@ async fn refuse(server: &Server, stream: &mut PeerStream, refusal: &AudioRefusal
     server.close(stream).await
 }
 
-/// Reads and checks on a thread, writes here, with a bounded queue between.
-async fn send(
-    server: &Server,
+/// A request that is being answered.
+struct Sending<'a> {
+    server: &'a Server,
     peer: PeerId,
-    stream: &mut PeerStream,
-    content: ContentHash,
-    file: AudioFile,
-    chunks: bao_tree::ChunkRanges,
-) -> Result<(), Fault> {
-    let traffic = server.traffic.of(&peer);
-    let (pieces, mut ready) = mpsc::channel::<Piece>(PIECES_AHEAD);
-    let (give_back, mut used) = mpsc::channel::<Vec<u8>>(PIECES_AHEAD + 2);
-    let audio = Arc::clone(&server.services.audio);
-    let reading = tokio::task::spawn_blocking(move || {
-        let encoded = encode(&content, &file, chunks, &mut |piece| {
-            pieces.blocking_send(piece).ok()?;
-            Some(used.try_recv().unwrap_or_else(|_| vec![0; PIECE_BYTES]))
-        });
-        if let Err(EncodeError::Changed { .. }) = &encoded {
-            audio.failed(content);
-        }
-        encoded
-    });
-    while let Some((buffer, filled)) = ready.recv().await {
-        server.write(stream, &buffer[..filled]).await?;
-        server.metrics.served_bytes.inc_by(filled as u64);
-        traffic.served(filled as u64);
-        let _ = give_back.try_send(buffer);
-    }
-    match reading.await {
-        Ok(Ok(())) => server.close(stream).await,
-        Ok(Err(error)) => {
-            if let EncodeError::Changed { .. } = &error {
-                server.metrics.changed_files.inc();
-                tracing::warn!(%content, %error, "a served file changed; it is not served until it is scanned again");
+    mode: AudioMode,
+    upload: Upload,
+}
+
+impl Sending<'_> {
+    /// Reads and checks on a thread, writes here, with a bounded queue between.
+    async fn send(
+        &self,
+        stream: &mut PeerStream,
+        content: ContentHash,
+        file: AudioFile,
+        chunks: bao_tree::ChunkRanges,
+    ) -> Result<(), Fault> {
+        let server = self.server;
+        let (pieces, mut ready) = mpsc::channel::<Piece>(PIECES_AHEAD);
+        let (give_back, mut used) = mpsc::channel::<Vec<u8>>(PIECES_AHEAD + 2);
+        let audio = Arc::clone(&server.services.audio);
+        let reading = tokio::task::spawn_blocking(move || {
+            let encoded = encode(&content, &file, chunks, &mut |piece| {
+                pieces.blocking_send(piece).ok()?;
+                Some(used.try_recv().unwrap_or_else(|_| vec![0; PIECE_BYTES]))
+            });
+            if let Err(EncodeError::Changed { .. }) = &encoded {
+                audio.failed(content);
             }
-            // What was verified before is on its way and useful.
-            server.flush(stream).await?;
-            Err(Fault::Internal(error.to_string()))
+            encoded
+        });
+        let served = server.metrics.served_bytes.get_or_create_owned(&upload::label(self.mode));
+        let traffic = server.traffic.of(&self.peer);
+        while let Some((buffer, filled)) = ready.recv().await {
+            self.write(stream, &buffer[..filled]).await?;
+            served.inc_by(filled as u64);
+            traffic.served(filled as u64);
+            let _ = give_back.try_send(buffer);
         }
-        Err(error) => Err(Fault::Internal(format!("reading a file failed: {error}"))),
+        match reading.await {
+            Ok(Ok(())) => server.close(stream).await,
+            Ok(Err(error)) => {
+                if let EncodeError::Changed { .. } = &error {
+                    server.metrics.changed_files.inc();
+                    tracing::warn!(%content, %error, "a served file changed; it is not served until it is scanned again");
+                }
+                // What was verified before is on its way and useful.
+                server.flush(stream).await?;
+                Err(Fault::Internal(error.to_string()))
+            }
+            Err(error) => Err(Fault::Internal(format!("reading a file failed: {error}"))),
+        }
+    }
+
+    /// Writes a piece, as much at once as there are permits for.
+    async fn write(&self, stream: &mut PeerStream, piece: &[u8]) -> Result<(), Fault> {
+        let mut rest = piece;
+        while !rest.is_empty() {
+            let permitted = match self.upload.permit(rest.len()).await {
+                Ok(permitted) => permitted,
+                Err(over) => {
+                    // As with a file that changed: the peer asks again and reads why.
+                    self.server.flush(stream).await?;
+                    return Err(Fault::Internal(over.to_string()));
+                }
+            };
+            let (now, later) = rest.split_at(permitted.min(rest.len()));
+            self.server.write(stream, now).await?;
+            rest = later;
+        }
+        Ok(())
     }
 }
 

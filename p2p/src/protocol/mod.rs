@@ -37,9 +37,9 @@ use crate::{
     network::Services,
     presence::task::Shared,
     score::Offence,
-    slots::Slots,
     streams::{Inbound, PeerStream},
     swarm::{Command, Traffic},
+    upload::Uploads,
 };
 use frame::FrameError;
 
@@ -107,7 +107,7 @@ impl From<FrameError> for Fault {
 pub(crate) struct Server {
     pub(crate) services: Services,
     pub(crate) timeouts: Timeouts,
-    pub(crate) uploads: Slots,
+    pub(crate) uploads: Uploads,
     pub(crate) ledger: ledger::Places,
     /// Libraries being learned from this peer: each holds a copy of the set.
     pub(crate) lessons: Slots,

@@ -13,6 +13,8 @@ use libp2p::{
     multiaddr::Protocol,
     noise, quic, tcp, yamux,
 };
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use socket2::SockRef;
 use socket2::{Domain, Socket, Type};
 
 use crate::{
@@ -21,10 +23,20 @@ use crate::{
     streams::Transport,
 };
 
-/// Bytes that one QUIC stream may have unread: the throughput of larger windows at half the memory.
-const QUIC_STREAM_WINDOW: u32 = 2_500_000;
-/// The same for all streams of a connection.
-const QUIC_CONNECTION_WINDOW: u32 = 8_000_000;
+/// Bytes that all streams of a QUIC connection may have unread: as many as quinn keeps for sending.
+const QUIC_CONNECTION_WINDOW: u32 = 10_000_000;
+/// The same for one stream. Eight of them, which is what a peer sends at once ([`crate::UploadLimits::slots_per_peer`]),
+/// and the eighth by which the sender learns late how much room there is, leave some of the connection's: what is written
+/// but not yet sent counts too, and a connection whose window bulk has filled lets no small message through until
+/// megabytes have gone (on a slow path, with eight transfers, requests waited for 2 to 31 MB; so they wait for what is in
+/// the path). A single stream on a long path has less for it (20 MB/s at most over 50 ms); several have it back.
+const QUIC_STREAM_WINDOW: u32 = 1_000_000;
+/// Unsent bytes from which on the kernel takes no more of a TCP connection. Yamux gives every stream its turn, but only
+/// above the kernel: there, by default, up to 4 MB wait in line, and a small message behind them. What remains before it
+/// is what is on its way, 200 KiB that Noise has encrypted, and 16 KiB of every other stream for each frame that it and
+/// the agreement on its protocol take. 64 KiB are enough for full speed.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const TCP_UNSENT_BYTES: u32 = 64 * 1024;
 
 /// The transport under everything. Segmentation offload stays on: libp2p leaves quinn's default.
 pub(crate) fn build(
@@ -37,6 +49,7 @@ pub(crate) fn build(
     let mut yamux = yamux::Config::default();
     yamux.set_max_num_streams(usize::try_from(streams_per_connection(&config.streams)).unwrap_or(usize::MAX));
     let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
+        .map(|stream, _| short_queue(stream))
         .upgrade(Version::V1Lazy)
         .authenticate(noise)
         .multiplex(yamux)
@@ -44,6 +57,21 @@ pub(crate) fn build(
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     let both = quic.or_transport(tcp).map(|either, _| either.into_inner());
     Ok(with_names(both)?.boxed())
+}
+
+/// Keeps what waits in the kernel short, so that small messages pass bulk before it.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn short_queue(stream: tcp::tokio::TcpStream) -> tcp::tokio::TcpStream {
+    if let Err(error) = SockRef::from(&stream.0).set_tcp_notsent_lowat(TCP_UNSENT_BYTES) {
+        tracing::debug!(%error, "small messages may wait behind bulk");
+    }
+    stream
+}
+
+/// Other systems keep their defaults: the setting has no safe interface there.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn short_queue(stream: tcp::tokio::TcpStream) -> tcp::tokio::TcpStream {
+    stream
 }
 
 fn quic_config(keypair: &Keypair, config: &Config) -> quic::Config {

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use antiphon_p2p::{AudioRefusal, Config, Event, FetchError, RequestError, StreamLimits, Timeouts};
+use antiphon_p2p::{
+    AudioRefusal, Config, Event, FetchError, RequestError, StreamLimits, Timeouts, UploadLimits,
+};
 use antiphon_proto::{
     ContentHash,
     wire::{AudioMode, AudioReply, AudioRequest, ByteRange, StreamErrorCode, audio_reply},
@@ -123,9 +125,10 @@ async fn a_changed_file_is_noticed_and_never_sent() {
 
 #[tokio::test]
 async fn upload_places_are_bounded_and_taken_back() {
-    let streams = StreamLimits { uploads: 1, ..StreamLimits::default() };
+    let uploads =
+        UploadLimits { slots: 1, queue_wait: Duration::from_millis(100), ..UploadLimits::default() };
     let timeouts = Timeouts { write: Duration::from_millis(500), ..Timeouts::default() };
-    let one = start(Config { streams, timeouts, ..config(&[QUIC]) }, rand::random()).await;
+    let one = start(Config { uploads, timeouts, ..config(&[QUIC]) }, rand::random()).await;
     let two = peer(&[]).await;
     let from = two.join(&one).await;
     let bytes = sample(20 * MIB);

@@ -4,11 +4,12 @@ use std::{
     collections::HashMap,
     fs::File,
     future::Future,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
+use antiphon_p2p::libp2p::multiaddr::Protocol;
 use antiphon_p2p::{
     AudioFile, AudioRefusal, AudioSource, Config, Downloaded, Event, Fetch, FetchError, FetchProgress,
     LedgerSource, Multiaddr, Network, PeerId, ProofQuery, Registrar, Services, SourceError, Timeouts,
@@ -26,6 +27,8 @@ use futures::future::BoxFuture;
 use prometheus_client::registry::Registry;
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
+
+use crate::relay::{Path, Relay};
 
 pub(crate) const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
 pub(crate) const TCP: &str = "/ip4/127.0.0.1/tcp/0";
@@ -203,7 +206,7 @@ impl Library {
     }
 }
 
-fn with_obao(path: &Path) -> PathBuf {
+fn with_obao(path: &std::path::Path) -> PathBuf {
     path.with_extension("obao")
 }
 
@@ -327,6 +330,22 @@ impl Wanted {
         fetched.finish(&dest, None).unwrap();
         std::fs::read(dest).unwrap()
     }
+}
+
+/// A path to a peer, by its first address, and the address to dial at its near end.
+pub(crate) async fn through(peer: &Peer, path: Path) -> (Relay, Multiaddr) {
+    let mut parts: Vec<_> = peer.address().await.iter().map(Protocol::acquire).collect();
+    let Protocol::Ip4(ip) = parts[0] else { panic!("{parts:?}") };
+    let relay = match parts[1] {
+        Protocol::Udp(port) => Relay::udp((ip, port).into(), path, 1).await.unwrap(),
+        Protocol::Tcp(port) => Relay::tcp((ip, port).into(), path, 1).await.unwrap(),
+        _ => panic!("{parts:?}"),
+    };
+    match &mut parts[1] {
+        Protocol::Udp(port) | Protocol::Tcp(port) => *port = relay.address().port(),
+        _ => {}
+    }
+    (relay, parts.into_iter().collect())
 }
 
 /// Bytes that differ from one size to another.

@@ -10,6 +10,7 @@
 mod audio;
 mod catchup;
 mod connections;
+mod contention;
 mod council;
 mod downloads;
 mod evil;
@@ -18,4 +19,8 @@ mod ledger;
 mod presence;
 mod raw;
 mod register;
+#[path = "../common/relay.rs"]
+mod relay;
+mod relays;
 mod transfers;
+mod uploads;
