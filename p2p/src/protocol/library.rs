@@ -236,7 +236,7 @@ impl Asker<'_> {
         let library_reply::Body::State(state) = self.read(&first)? else {
             return Err(broken("a library without a state"));
         };
-        let sum = state.sum.as_array().ok_or_else(|| broken("a sum that is not 32 bytes"))?;
+        let sum = <&[u8; 32]>::try_from(&state.sum[..]).map_err(|_| broken("a sum that is not 32 bytes"))?;
         let sum = LibrarySum::from_parts(sum, state.songs);
         let set = match learner {
             None => self.read_pages(&mut stream).await?,

@@ -37,6 +37,7 @@ use crate::{
     network::Services,
     presence::task::Shared,
     score::Offence,
+    slots::Slots,
     streams::{Inbound, PeerStream},
     swarm::{Command, Traffic},
     upload::Uploads,
