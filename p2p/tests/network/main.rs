@@ -13,6 +13,8 @@ mod connections;
 mod council;
 mod evil;
 mod harness;
+mod interop;
+mod js;
 mod ledger;
 mod presence;
 mod raw;
