@@ -15,6 +15,8 @@ mod council;
 mod downloads;
 mod evil;
 mod harness;
+mod interop;
+mod js;
 mod ledger;
 mod presence;
 mod raw;

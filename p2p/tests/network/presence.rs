@@ -26,7 +26,10 @@ use crate::{
     harness::{self, Peer, QUIC, TCP, config, eventually, start, within},
 };
 
-fn content(index: u64) -> ContentHash {
+/// Blocks in the ledger of a peer that takes part, and songs that they register.
+pub(crate) const LEDGER_SIZE: u64 = 2_000;
+
+pub(crate) fn content(index: u64) -> ContentHash {
     ContentHash(*blake3::hash(&index.to_le_bytes()).as_bytes())
 }
 
@@ -37,18 +40,22 @@ fn sequence() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed) << 32
 }
 
-async fn take_part(peer: &Peer, songs: impl IntoIterator<Item = u64>) {
-    peer.ledger.push(2_000, 8);
-    for index in 0..2_000 {
+pub(crate) async fn take_part(peer: &Peer, songs: impl IntoIterator<Item = u64>) {
+    take_part_as(peer, songs, Flags::default()).await;
+}
+
+pub(crate) async fn take_part_as(peer: &Peer, songs: impl IntoIterator<Item = u64>, flags: Flags) {
+    peer.ledger.push(LEDGER_SIZE, 8);
+    for index in 0..LEDGER_SIZE {
         peer.ledger.register(content(index), index);
     }
     peer.network.set_library(songs.into_iter().map(|index| (index, content(index))));
     let network = peer.ledger.network();
-    peer.network.join(Join { network, flags: Flags::default(), sequence: sequence() }).await;
+    peer.network.join(Join { network, flags, sequence: sequence() }).await;
 }
 
 /// What a peer sees of each other one.
-fn seen(peer: &Peer) -> BTreeMap<PeerId, BTreeSet<u64>> {
+pub(crate) fn seen(peer: &Peer) -> BTreeMap<PeerId, BTreeSet<u64>> {
     let online = peer.network.online();
     let mut seen: BTreeMap<PeerId, BTreeSet<u64>> =
         online.libraries().map(|(peer, _)| (peer, BTreeSet::new())).collect();
@@ -61,17 +68,17 @@ fn seen(peer: &Peer) -> BTreeMap<PeerId, BTreeSet<u64>> {
 }
 
 /// A number of the metrics.
-fn metric(peer: &Peer, name: &str) -> u64 {
+pub(crate) fn metric(peer: &Peer, name: &str) -> u64 {
     let text = peer.metrics();
     let line = text.lines().find(|line| line.starts_with(name));
     line.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
 }
 
-fn library_bytes(peer: &Peer, kind: &str) -> u64 {
+pub(crate) fn library_bytes(peer: &Peer, kind: &str) -> u64 {
     metric(peer, &format!("antiphon_p2p_library_bytes_total{{kind=\"{kind}\"}}"))
 }
 
-fn announcements(peer: &Peer, kind: &str) -> u64 {
+pub(crate) fn announcements(peer: &Peer, kind: &str) -> u64 {
     metric(peer, &format!("antiphon_p2p_announcements_total{{kind=\"{kind}\"}}"))
 }
 
