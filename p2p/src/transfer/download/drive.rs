@@ -189,6 +189,7 @@ impl<'a> Driver<'a> {
         let mut named = true;
         self.update_sources(sources).await;
         loop {
+            self.excuse_the_disk();
             let now = Instant::now();
             while let Some(output) = self.plan.poll(now.into_std()) {
                 if let Some(outcome) = self.act(output, named, now) {
@@ -218,7 +219,7 @@ impl<'a> Driver<'a> {
                     Err(_) => named = false,
                 },
                 moved = moved(&mut self.playback) => self.follow(moved),
-                () = sleep => self.excuse_the_disk(),
+                () = sleep => {}
             }
         }
     }
@@ -429,6 +430,7 @@ impl<'a> Driver<'a> {
         }
     }
 
+    /// What came and waits here is nobody's fault.
     fn excuse_the_disk(&mut self) {
         let now = Instant::now().into_std();
         for (id, running) in &self.running {
@@ -442,7 +444,7 @@ impl<'a> Driver<'a> {
 
     fn tell(&mut self, now: Instant, at_once: bool) {
         let due = self.reported.is_none_or(|at| now >= at + REPORT_EVERY);
-        if !at_once && !(due && self.unreported) {
+        if !(at_once || due && self.unreported) {
             return;
         }
         (self.reported, self.unreported) = (Some(now), false);

@@ -172,8 +172,9 @@ mod tests {
         assert_eq!(claims.free(), 5);
         assert_eq!(claims.next_free(0), Some(1));
         assert_eq!(claims.free_runs(0, 9, 99), [1..2, 5..7, 8..9]);
-        let ranges = claims.ranges(&[8..10]);
-        assert_eq!(ranges, [ByteRange { start: 8 * BAO_GROUP_BYTES, end: 10 * BAO_GROUP_BYTES - 1 }]);
+        let ranges = claims.ranges(&[0..1, 8..10]);
+        assert_eq!(ranges[0], ByteRange { start: 0, end: BAO_GROUP_BYTES });
+        assert_eq!(ranges[1..], [ByteRange { start: 8 * BAO_GROUP_BYTES, end: 10 * BAO_GROUP_BYTES - 1 }]);
         assert_eq!(runs_of([1, 2, 5, 7, 8].into_iter()), [1..3, 5..6, 7..9]);
     }
 }

@@ -6,7 +6,7 @@
 //! - The first 64 KiB, from the start or where somebody jumped to, are asked of the two best sources. Whoever brings
 //!   something first goes on; the other one gets something else to do.
 //! - While somebody listens, what is heard soon comes first. Each source gets a piece that it can bring in time; what is
-//!   late is asked of another one too. Only then comes the rest of the file ([`play`], [`plan`]).
+//!   late is asked of another one too. Only then comes the rest of the file ([`near`], [`play`]).
 //! - A source without work takes over the end of what a slower one is busy with, and in the end the same groups are
 //!   asked twice: nobody can hold up the whole.
 //! - Only groups that verify count. Who brings nothing, too little, nonsense, or no answer loses what it was asked for to
@@ -16,6 +16,7 @@
 
 mod claims;
 mod health;
+mod near;
 mod plan;
 mod play;
 mod request;
@@ -53,6 +54,8 @@ const LIARS: usize = 256;
 const FORGIVING: u64 = 64;
 /// While something is asked for, things are looked over this often: somebody may have become slow.
 const TICK: Duration = Duration::from_millis(100);
+/// After a gap this long, this process had no time, and nobody else is to blame that nothing came.
+const SLEPT: Duration = Duration::from_millis(500);
 
 /// What is known of the listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,6 +147,7 @@ pub(crate) struct Scheduler<P> {
     outputs: VecDeque<Output<P>>,
     /// Whether the end was told.
     ended: bool,
+    looked_at: Instant,
 }
 
 impl<P: Copy + Ord> Scheduler<P> {
@@ -166,6 +170,7 @@ impl<P: Copy + Ord> Scheduler<P> {
             race: None,
             outputs: VecDeque::new(),
             ended: false,
+            looked_at: now,
         };
         scheduler.begin_race(0);
         scheduler
@@ -290,6 +295,7 @@ impl<P: Copy + Ord> Scheduler<P> {
             self.tell_end(Output::Complete);
             return self.outputs.pop_front();
         }
+        self.forgive_sleep(now);
         self.look_over(now);
         if self.outputs.is_empty() {
             if self.sources.is_empty() {
@@ -306,6 +312,18 @@ impl<P: Copy + Ord> Scheduler<P> {
         let tick = (!self.requests.is_empty()).then(|| now + TICK);
         let rests = self.sources.values().filter_map(|source| source.rests_until);
         rests.filter(|until| *until > now).chain(tick).min()
+    }
+
+    /// When nobody polled for long, everybody gets the time anew.
+    fn forgive_sleep(&mut self, now: Instant) {
+        let gap = now.saturating_duration_since(std::mem::replace(&mut self.looked_at, now));
+        if gap < SLEPT {
+            return;
+        }
+        self.requests.values_mut().for_each(|request| request.progress_at = now);
+        for source in self.sources.values_mut() {
+            (source.watched_since, source.watched_bytes) = (now, 0);
+        }
     }
 
     fn tell_end(&mut self, output: Output<P>) {

@@ -221,7 +221,10 @@ impl Sim {
         assert!(by_peer.len() <= ACTIVE, "{by_peer:?}");
         let known: BTreeSet<u64> = self.running.iter().map(|running| running.id).collect();
         assert!(self.plan.requests.keys().copied().eq(known), "the plan knows what runs");
-        self.plan.check();
+        // Now and then: it looks at every group.
+        if self.requests.is_multiple_of(8) {
+            self.plan.check();
+        }
     }
 
     fn transfer(&mut self) -> bool {
