@@ -16,5 +16,6 @@ pub mod mirror;
 pub mod ops;
 pub mod peer;
 pub mod rule;
+pub mod search;
 pub mod serve_log;
 pub mod system;
