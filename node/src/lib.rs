@@ -17,5 +17,6 @@ pub mod ops;
 pub mod peer;
 pub mod rule;
 pub mod search;
+pub mod search_ops;
 pub mod serve_log;
 pub mod system;

@@ -4,10 +4,12 @@ pub mod args;
 mod council;
 mod doctor;
 mod dump;
+mod find;
 mod ledger;
 mod output;
 mod proof;
 mod show;
+mod table;
 mod up;
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
@@ -28,6 +30,7 @@ use crate::{
     light,
     ops::{self, Request},
     peer::{Peer, Reach, get::GetRequest},
+    search_ops::nobody_known,
     system::{datadir::DataDir, pathhex},
 };
 
@@ -95,6 +98,8 @@ async fn command(cli: Cli, output: &Output) -> anyhow::Result<()> {
             let answer = ask(&common, &Join::default(), request, Reach::Local, output).await?;
             show::plain(&answer, output)
         }
+        Command::Search(search) => find::search(&common, search, output).await,
+        Command::Discover(discover) => find::discover(&common, discover, output).await,
         Command::Get(get) => {
             let folder = get.out.unwrap_or_else(|| PathBuf::from("."));
             let request = Request::Get(GetRequest {
@@ -193,6 +198,9 @@ async fn ask(
         }
         return client.call(request, &*tell).await;
     }
+    if find::needs_a_peer(&request) {
+        return Err(nobody_known().into());
+    }
     if light::is_meant(&config, data.as_ref()) {
         let cancel = CancellationToken::new();
         end_on_second_signal(cancel.clone(), Arc::new(output.clone()));
@@ -230,7 +238,7 @@ async fn ask(
             stop.cancelled().await;
             library.stop();
         });
-        let answer = ops::execute(&peer, request, None, &*tell).await;
+        let answer = Box::pin(ops::execute(&peer, request, None, &*tell)).await;
         stopper.abort();
         answer
     } else {
@@ -239,7 +247,7 @@ async fn ask(
                 // The song may be in blocks that are still on their way.
                 catch_up(&peer).await;
             }
-            ops::execute(&peer, request, None, &*tell).await
+            Box::pin(ops::execute(&peer, request, None, &*tell)).await
         };
         tokio::select! {
             answer = work => answer,

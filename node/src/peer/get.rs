@@ -149,8 +149,9 @@ impl Peer {
         progress: &watch::Sender<GetProgress>,
     ) -> anyhow::Result<GetReport> {
         let started = Instant::now();
-        let (ledger, words) = (self.ledger.clone(), request.song.clone());
-        let selected = tokio::task::spawn_blocking(move || select::select(&ledger, &words)).await??;
+        let (ledger, search, words) = (self.ledger.clone(), self.search.clone(), request.song.clone());
+        let selected =
+            tokio::task::spawn_blocking(move || select::select(&ledger, &search, &words)).await??;
         let choices = self.choices(&selected, request.container.as_deref())?;
         let folder = pathhex::decode(&request.folder)?;
         fs::create_dir_all(&folder)

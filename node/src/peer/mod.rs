@@ -35,6 +35,7 @@ use crate::{
     config::Config,
     failure::{Failure, Kind},
     library::Library,
+    search,
     system::datadir::{DataDir, Lock},
 };
 
@@ -71,6 +72,10 @@ pub struct Peer {
     pub analyzer: Analyzer,
     /// Key that registers.
     pub wallet: PublicKey,
+    /// Songs by words and names.
+    pub search: Arc<search::Index>,
+    /// Who is online with what.
+    pub sources: Arc<dyn search::Sources>,
     /// This peer's seat in the council, if it was given one.
     pub seat: Option<Seat>,
     /// Whether the settings ask for a seat.
@@ -118,7 +123,9 @@ impl Peer {
         let mut tasks = self.tasks.lock().map(|mut tasks| std::mem::take(&mut *tasks)).unwrap_or_default();
         tasks.shutdown().await;
         let (council, ledger) = (self.seat.as_ref().map(|seat| seat.council.clone()), self.ledger.clone());
+        let search = self.search.clone();
         let closed = tokio::task::spawn_blocking(move || {
+            search.close();
             if let Some(council) = council {
                 council.stop();
             }

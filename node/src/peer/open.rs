@@ -30,6 +30,7 @@ use crate::{
     genesis_file,
     library::{Library, Parts, catalogue::Catalogue, describe::Registrant, folders::Folders},
     rule::Rule,
+    search,
     system::{
         clock,
         datadir::{DataDir, Lock},
@@ -209,8 +210,11 @@ impl<'c> Opening<'c> {
             workers: self.config.library.workers,
         }));
         self.desk.open(ledger.clone(), library.clone(), orders);
+        let search = search::Index::new(&self.data.search(), &ledger.network(), Arc::new(ledger.clone()));
         let peer = Peer {
             data: self.data.clone(),
+            search: Arc::new(search),
+            sources: Arc::new(search::NoSources),
             ledger,
             library,
             network,
@@ -225,6 +229,9 @@ impl<'c> Opening<'c> {
             config_names_a_key: self.config.council.key.is_some(),
             _lock: lock,
         };
+        if self.reach == Reach::Serve {
+            peer.spawn(search::follow::follow(peer.search.clone(), peer.ledger.watch(), peer.cancel.clone()));
+        }
         if let Some(network) = peer.network.clone() {
             follow(&peer, network, upstream_in, self.addresses, self.state);
         }

@@ -84,6 +84,19 @@ pub struct Discovered {
     pub tracks: Option<Listed<TrackLine>>,
 }
 
+impl Discovered {
+    /// Takes in the lists of another answer.
+    pub fn add(&mut self, other: Self) {
+        self.schema = other.schema;
+        self.behind = self.behind.max(other.behind);
+        self.counts = other.counts.or(self.counts);
+        self.artists = other.artists.or(self.artists.take());
+        self.genres = other.genres.or(self.genres.take());
+        self.albums = other.albums.or(self.albums.take());
+        self.tracks = other.tracks.or(self.tracks.take());
+    }
+}
+
 /// An artist.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArtistLine {

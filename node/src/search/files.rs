@@ -15,8 +15,8 @@ use std::{
 use tantivy::{
     Directory, HasLen,
     directory::{
-        AntiCallToken, DirectoryLock, FileHandle, FileSlice, Lock, OwnedBytes, TerminatingWrite, WatchCallback,
-        WatchHandle, WritePtr,
+        AntiCallToken, DirectoryLock, FileHandle, FileSlice, Lock, OwnedBytes, TerminatingWrite,
+        WatchCallback, WatchHandle, WritePtr,
         error::{DeleteError, LockError, OpenReadError, OpenWriteError},
         footer::Footer,
     },
@@ -75,7 +75,10 @@ impl Files {
         let len = file.len();
         let (footer, body) = Footer::extract_footer(FileSlice::new(Arc::new(file)))?;
         if footer.is_compatible().is_err() {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "written by another version of the engine"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "written by another version of the engine",
+            ));
         }
         let mut sum = crc32fast::Hasher::new();
         for start in (0..body.len()).step_by(CHECK_BYTES) {
@@ -92,7 +95,9 @@ impl Files {
 
 impl Directory for Files {
     fn get_file_handle(&self, name: &Path) -> Result<Arc<dyn FileHandle>, OpenReadError> {
-        Plain::open(&self.path(name)).map(|file| Arc::new(file) as Arc<dyn FileHandle>).map_err(|error| unread(error, name))
+        Plain::open(&self.path(name))
+            .map(|file| Arc::new(file) as Arc<dyn FileHandle>)
+            .map_err(|error| unread(error, name))
     }
 
     fn delete(&self, name: &Path) -> Result<(), DeleteError> {

@@ -46,7 +46,11 @@ impl Pace {
 }
 
 /// Follows the ledger until told to stop. `sizes` is the number of blocks, as the ledger grows.
-pub async fn follow(index: Arc<Index>, mut sizes: tokio::sync::watch::Receiver<u64>, cancel: CancellationToken) {
+pub async fn follow(
+    index: Arc<Index>,
+    mut sizes: tokio::sync::watch::Receiver<u64>,
+    cancel: CancellationToken,
+) {
     let mut pace = Pace::default();
     loop {
         if let Err(error) = update(&index, &cancel).await {
@@ -57,11 +61,11 @@ pub async fn follow(index: Arc<Index>, mut sizes: tokio::sync::watch::Receiver<u
             tokio::time::sleep(RETRY).await;
             continue;
         }
-        // Whoever waited was waiting for this.
         while *sizes.borrow_and_update() <= index.size() {
             tokio::select! {
                 changed = sizes.changed() => if changed.is_err() { return },
-                () = index.wanted.notified() => if index.size() == 0 { break },
+                // The index was found damaged, or somebody has waited for what is there by now.
+                () = index.wanted.notified() => {}
                 () = tokio::time::sleep(UNUSED) => index.rest(UNUSED),
             }
         }

@@ -89,12 +89,14 @@ impl Groups {
         // First the number of rows with each name, then its group.
         let mut ids: Vec<Vec<u32>> = column.parts().iter().map(|names| vec![0; names.len()]).collect();
         for row in rows {
-            if let Some(count) = ids.get_mut(row.part).and_then(|counts| counts.get_mut(column.ordinal(row))) {
+            if let Some(count) = ids.get_mut(row.part).and_then(|counts| counts.get_mut(column.ordinal(row)))
+            {
                 *count = count.saturating_add(1);
             }
         }
         for (names, ids) in column.parts().iter().zip(&mut ids) {
-            let used: Vec<u64> = (0u64..).zip(&*ids).filter(|(_, count)| **count > 0).map(|(at, _)| at).collect();
+            let used: Vec<u64> =
+                (0u64..).zip(&*ids).filter(|(_, count)| **count > 0).map(|(at, _)| at).collect();
             let mut at = used.iter();
             names.resolve(&used, &mut |key, name| {
                 let place = at.next().and_then(|at| usize::try_from(*at).ok());

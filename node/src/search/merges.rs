@@ -6,13 +6,13 @@
 const SMALL: u32 = 128;
 /// So many segments of about one size are made one. Lower means fewer to look into and more written: with six, a
 /// document is written again once for each time that the ledger grows sixfold.
-const FACTOR: usize = 6;
+const FACTOR: u32 = 6;
 /// Segments of this many documents stay as they are: merging takes memory in proportion, and a Pi has little.
 const LARGEST: u32 = 512 * 1_024;
 
 /// The level of a segment: 0 is small, and each further one is [`FACTOR`] times larger.
 fn level(documents: u32) -> u32 {
-    (documents / SMALL).checked_ilog(FACTOR as u32).map_or(0, |log| log + 1)
+    (documents / SMALL).checked_ilog(FACTOR).map_or(0, |log| log + 1)
 }
 
 /// Where the segments begin that are to be made one, given the number of documents in each, oldest first; `None` when all
@@ -72,7 +72,10 @@ mod tests {
             assert!(most <= 30, "{most} segments of {total} documents");
             // Small ones are merged often; what is not small is written a few times.
             let limit = if batch < SMALL { 20 } else { 5 };
-            assert!(written <= limit * total, "batches of {batch}: {total} documents, {written} written again");
+            assert!(
+                written <= limit * total,
+                "batches of {batch}: {total} documents, {written} written again"
+            );
         }
     }
 }

@@ -43,9 +43,7 @@ use tokio::sync::{Notify, watch};
 
 pub use self::{
     blocks::{Blocks, Entry},
-    discover::{
-        AlbumLine, ArtistLine, Counts, Discovered, Filter, GenreLine, Listed, Scope, TrackLine,
-    },
+    discover::{AlbumLine, ArtistLine, Counts, Discovered, Filter, GenreLine, Listed, Scope, TrackLine},
     error::{Result, SearchError},
     sources::{ListedSources, NoSources, Sources},
 };
@@ -206,6 +204,9 @@ impl Index {
         writer: &mut Option<tantivy::IndexWriter>,
         stop: &dyn Fn() -> bool,
     ) -> Result<bool> {
+        if stop() {
+            return Err(SearchError::Stopped);
+        }
         if slot.is_none() {
             *writer = None;
             let store = match Store::open(&self.root, &self.network, &*self.blocks) {
@@ -275,7 +276,14 @@ impl Index {
             return true;
         }
         self.wanted.notify_one();
-        tokio::time::timeout(within, covered.wait_for(|covered| *covered >= size)).await.is_ok_and(|now| now.is_ok())
+        tokio::time::timeout(within, covered.wait_for(|covered| *covered >= size))
+            .await
+            .is_ok_and(|now| now.is_ok())
+    }
+
+    /// Waits for an update that was told to stop, and closes the files.
+    pub fn close(&self) {
+        *self.lock() = None;
     }
 
     /// Gives up the memory that questions have made use of, when the last is longer ago than this.
@@ -407,6 +415,12 @@ pub fn same_name(one: &str, other: &str) -> bool {
     words::key(one) == words::key(other)
 }
 
+/// Whose album a song is on: the album artist, or else the artist.
+#[must_use]
+pub fn owner(song: &Song) -> &str {
+    schema::owner(song)
+}
+
 /// Whether a song has every word, or a longer one that begins with it, in title, artist, album or genre: what
 /// [`Index::matching`] finds.
 #[must_use]
@@ -414,9 +428,7 @@ pub fn matches(words: &str, song: &Song) -> bool {
     let texts = [&song.title, &song.artist, &song.album_artist, &song.album, &song.genre];
     let found: Vec<words::Word> = texts.iter().flat_map(|text| words::words(text)).collect();
     let begins = |run: &str| {
-        found.iter().any(|word| {
-            word.parts.iter().chain(&word.joined).any(|found| found.starts_with(run))
-        })
+        found.iter().any(|word| word.parts.iter().chain(&word.joined).any(|found| found.starts_with(run)))
     };
     let query = words::query_words(words);
     !query.is_empty()

@@ -46,11 +46,17 @@ impl Online {
     /// Blocks of a song's encodings that are online, its own or variants'.
     pub(super) fn of(&self, song: u64) -> impl Iterator<Item = u64> {
         let at = self.encodings.partition_point(|encoding| encoding.song < song);
-        self.encodings[at..].iter().take_while(move |encoding| encoding.song == song).map(|encoding| encoding.index)
+        self.encodings[at..]
+            .iter()
+            .take_while(move |encoding| encoding.song == song)
+            .map(|encoding| encoding.index)
     }
 
     /// The songs, ascending, each once.
     pub(super) fn songs(&self) -> impl Iterator<Item = u64> {
-        self.encodings.chunk_by(|one, other| one.song == other.song).filter_map(|song| song.first()).map(|e| e.song)
+        self.encodings
+            .chunk_by(|one, other| one.song == other.song)
+            .filter_map(|song| song.first())
+            .map(|e| e.song)
     }
 }

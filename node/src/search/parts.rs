@@ -124,13 +124,16 @@ impl Names {
     /// Tells key and name of some ordinals, which ascend.
     pub(super) fn resolve(&self, ordinals: &[u64], tell: &mut dyn FnMut(&str, &str)) -> Result<()> {
         let mut whole = true;
-        let found = self.0.dictionary().sorted_ords_to_term_cb(ordinals, |entry| match std::str::from_utf8(entry) {
-            Ok(entry) => {
-                let (key, name) = schema::key_and_name(entry);
-                tell(key, name);
-            }
-            Err(_) => whole = false,
-        })?;
+        let found =
+            self.0.dictionary().sorted_ords_to_term_cb(ordinals, |entry| {
+                match std::str::from_utf8(entry) {
+                    Ok(entry) => {
+                        let (key, name) = schema::key_and_name(entry);
+                        tell(key, name);
+                    }
+                    Err(_) => whole = false,
+                }
+            })?;
         if found && whole { Ok(()) } else { Err(SearchError::Damaged) }
     }
 

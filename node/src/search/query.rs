@@ -205,7 +205,8 @@ impl<'q> Lookup<'q> {
         }
         let (errors, prefix_errors) = self.errors;
         if errors > 0 {
-            let automaton = FuzzyTermQuery::new(Term::from_field_text(field, whole), errors, true).automaton()?;
+            let automaton =
+                FuzzyTermQuery::new(Term::from_field_text(field, whole), errors, true).automaton()?;
             let mut stream = words.terms().search(&automaton).into_stream()?;
             while stream.advance() {
                 let near = std::str::from_utf8(stream.key()).is_ok_and(|found| within(whole, found, 1));

@@ -196,7 +196,8 @@ impl Scene<'_> {
         let albums = {
             let known = Albums::open(self.parts, &self.rows)?;
             let of = |row| people.of(row).zip(std::iter::repeat(known.key(row)));
-            let pairs = self.rows.iter().flat_map(|row| of(row).filter_map(|(group, key)| Some((group, key?))));
+            let pairs =
+                self.rows.iter().flat_map(|row| of(row).filter_map(|(group, key)| Some((group, key?))));
             distinct(pairs.collect(), groups)
         };
         let page = self.paged(&people.groups);
@@ -232,7 +233,8 @@ impl Scene<'_> {
     fn albums(&self) -> Result<Listed<AlbumLine>> {
         let albums = Albums::open(self.parts, &self.rows)?;
         let all = albums.keys(&self.rows);
-        let page: Vec<(u32, u32)> = all.iter().copied().skip(self.page.offset).take(self.page.limit).collect();
+        let page: Vec<(u32, u32)> =
+            all.iter().copied().skip(self.page.offset).take(self.page.limit).collect();
         let peers = self.peers(&page, |row| albums.key(row).into_iter());
         let years = NumberColumn::open(self.parts, number::YEAR)?;
         let mut facts: HashMap<(u32, u32), (u64, u64)> = page.iter().map(|key| (*key, (0, 0))).collect();

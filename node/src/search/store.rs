@@ -85,11 +85,15 @@ impl Store {
         let metas = engine.load_metas()?;
         let covers: Option<Covers> =
             metas.payload.as_deref().and_then(|payload| serde_json::from_str(payload).ok());
-        let Some(covers) = covers.filter(|covers| covers.version == VERSION && covers.network == network) else {
+        let Some(covers) = covers.filter(|covers| covers.version == VERSION && covers.network == network)
+        else {
             tracing::info!("the search index is of another version or network and is made anew");
             return Ok(None);
         };
-        if engine.schema() != schema || covers.size > blocks.size() || covers.head != head(blocks, covers.size)? {
+        if engine.schema() != schema
+            || covers.size > blocks.size()
+            || covers.head != head(blocks, covers.size)?
+        {
             tracing::warn!("the search index does not fit the ledger and is made anew");
             return Ok(None);
         }
@@ -118,7 +122,8 @@ impl Store {
         fs::create_dir(root).map_err(failed)?;
         durable::sync_directory(root.parent().unwrap_or(root)).map_err(failed)?;
         let (schema, fields) = schema::schema();
-        let settings = IndexSettings { docstore_compress_dedicated_thread: false, ..IndexSettings::default() };
+        let settings =
+            IndexSettings { docstore_compress_dedicated_thread: false, ..IndexSettings::default() };
         let mut engine = Engine::create(Files::new(root), schema, settings)?;
         engine.set_tokenizers(schema::tokenizers());
         Ok(Self { engine, fields, network: network.to_owned(), size: 0 })
@@ -172,12 +177,8 @@ impl Store {
                 Entry::Other => continue,
             };
         }
-        let covers = Covers {
-            version: VERSION,
-            network: self.network.clone(),
-            size: end,
-            head: head(blocks, end)?,
-        };
+        let covers =
+            Covers { version: VERSION, network: self.network.clone(), size: end, head: head(blocks, end)? };
         let mut commit = writer.prepare_commit()?;
         commit.set_payload(&serde_json::to_string(&covers).map_err(io::Error::from)?);
         commit.commit()?;

@@ -164,7 +164,8 @@ pub(super) fn key(name: &str) -> String {
 
 /// Without control characters, and with one space where there was more.
 fn collapsed(text: &str) -> String {
-    let visible: String = text.chars().filter(|letter| !letter.is_control() || letter.is_whitespace()).collect();
+    let visible: String =
+        text.chars().filter(|letter| !letter.is_control() || letter.is_whitespace()).collect();
     visible.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 

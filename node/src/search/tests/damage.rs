@@ -31,8 +31,10 @@ fn copy(shelf: &Shelf) -> Shelf {
 }
 
 fn files(shelf: &Shelf) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> =
-        fs::read_dir(shelf.folder.path().join("search")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<PathBuf> = fs::read_dir(shelf.folder.path().join("search"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     files.sort();
     files
 }
@@ -111,7 +113,9 @@ fn leftovers_of_a_kill_are_cleared_away() {
     let shelf = shelf();
     let before = files(&shelf).len();
     // A segment that was written but not committed, and a list that was not renamed.
-    for name in ["00000000000000000000000000000000.term", "00000000000000000000000000000000.fast", "meta.json.new"] {
+    for name in
+        ["00000000000000000000000000000000.term", "00000000000000000000000000000000.fast", "meta.json.new"]
+    {
         fs::write(shelf.folder.path().join("search").join(name), b"half").unwrap();
     }
     let shelf = shelf.reopened();
@@ -121,7 +125,10 @@ fn leftovers_of_a_kill_are_cleared_away() {
     shelf.update();
     let left = files(&shelf);
     assert!(left.len() <= before + 7, "{left:?}");
-    assert!(!left.iter().any(|path| path.to_string_lossy().contains("00000000000000000000000000000000")), "{left:?}");
+    assert!(
+        !left.iter().any(|path| path.to_string_lossy().contains("00000000000000000000000000000000")),
+        "{left:?}"
+    );
 }
 
 #[test]
@@ -181,7 +188,7 @@ fn questions_go_on_while_the_index_grows() {
                 let total = shelf.search("tune").total;
                 assert!(total >= least, "{total} after {least}");
                 least = total;
-                if total % 2 == 0 {
+                if total.is_multiple_of(2) {
                     shelf.index.rest(Duration::ZERO);
                 }
             }

@@ -34,7 +34,9 @@ fn shelf() -> (Shelf, ListedSources) {
     shelf.blocks.push(Entry::Variant { song: 6 }); // 9
     shelf.update();
     let mut sources = ListedSources::default();
-    for (index, peers) in [(0, &[1, 2][..]), (1, &[2]), (3, &[1]), (4, &[3]), (5, &[1]), (7, &[4]), (8, &[1]), (99, &[1])] {
+    for (index, peers) in
+        [(0, &[1, 2][..]), (1, &[2]), (3, &[1]), (4, &[3]), (5, &[1]), (7, &[4]), (8, &[1]), (99, &[1])]
+    {
         for peer in peers {
             sources.add(index, *peer);
         }
@@ -49,19 +51,25 @@ fn lists_by_name() {
     let counts = online(&shelf, &sources, Scope::Counts, &all).counts.unwrap();
     assert_eq!(counts, Counts { artists: 4, genres: 4, albums: 3, tracks: 6 });
     let artists = online(&shelf, &sources, Scope::Artists, &all).artists.unwrap();
-    let lines: Vec<_> =
-        artists.items.iter().map(|line| (line.name.as_str(), line.albums, line.tracks, line.sources)).collect();
+    let lines: Vec<_> = artists
+        .items
+        .iter()
+        .map(|line| (line.name.as_str(), line.albums, line.tracks, line.sources))
+        .collect();
     assert_eq!(lines, [("Alva", 1, 2, 1), ("Bela", 1, 1, 1), ("Sigur Rós", 2, 3, 3), ("Various", 1, 2, 2)]);
     let genres = online(&shelf, &sources, Scope::Genres, &all).genres.unwrap();
-    let lines: Vec<_> =
-        genres.items.iter().map(|line| (line.name.as_str(), line.artists, line.tracks, line.sources)).collect();
-    assert_eq!(
-        lines,
-        [("Ambient", 1, 1, 1), ("Pop", 2, 2, 2), ("Post-Rock", 1, 2, 2), ("", 1, 1, 1)]
-    );
+    let lines: Vec<_> = genres
+        .items
+        .iter()
+        .map(|line| (line.name.as_str(), line.artists, line.tracks, line.sources))
+        .collect();
+    assert_eq!(lines, [("Ambient", 1, 1, 1), ("Pop", 2, 2, 2), ("Post-Rock", 1, 2, 2), ("", 1, 1, 1)]);
     let albums = online(&shelf, &sources, Scope::Albums, &all).albums.unwrap();
-    let lines: Vec<_> =
-        albums.items.iter().map(|line| (line.artist.as_str(), line.title.as_str(), line.year, line.tracks)).collect();
+    let lines: Vec<_> = albums
+        .items
+        .iter()
+        .map(|line| (line.artist.as_str(), line.title.as_str(), line.year, line.tracks))
+        .collect();
     assert_eq!(
         lines,
         [("Sigur Rós", "TAKK", 2005, 2), ("Sigur Rós", "Von", 1997, 1), ("Various", "Hits", 0, 2)]
@@ -100,7 +108,8 @@ fn nobody_online() {
         assert_eq!(nothing.tracks.map_or(0, |list| list.total), 0);
     }
     let empty = Shelf::new();
-    let nothing = empty.index.discover(Scope::Artists, &Filter::default(), &NoSources, Page::default()).unwrap();
+    let nothing =
+        empty.index.discover(Scope::Artists, &Filter::default(), &NoSources, Page::default()).unwrap();
     assert_eq!(nothing.artists.unwrap().total, 0);
 }
 

@@ -1,4 +1,5 @@
 //! The index on songs in memory.
+#![allow(clippy::cast_possible_truncation, reason = "a test")]
 
 mod damage;
 mod grouping;

@@ -107,7 +107,8 @@ fn size_and_speed() {
     let started = Instant::now();
     index.update(&|| false, &|_| {}).unwrap();
     let took = started.elapsed().as_secs_f64();
-    let files: Vec<u64> = fs::read_dir(&root).unwrap().map(|file| file.unwrap().metadata().unwrap().len()).collect();
+    let files: Vec<u64> =
+        fs::read_dir(&root).unwrap().map(|file| file.unwrap().metadata().unwrap().len()).collect();
     eprintln!(
         "{songs} blocks: {:.0} a second, {:.1} bytes each, {} files; memory before {before} MB, at most {} MB, after {} MB",
         songs as f64 / took,
@@ -120,9 +121,14 @@ fn size_and_speed() {
     let index = Index::new(&root, &NETWORK, blocks);
     let started = Instant::now();
     index.open().unwrap();
-    eprintln!("opened and checked in {:.0} ms, {} MB", started.elapsed().as_secs_f64() * 1_000.0, memory("VmRSS"));
+    eprintln!(
+        "opened and checked in {:.0} ms, {} MB",
+        started.elapsed().as_secs_f64() * 1_000.0,
+        memory("VmRSS")
+    );
     let page = Page { offset: 0, limit: 50 };
-    let titles: Vec<String> = (0..15).map(|at| phrase(at * 14 % songs, 1 + mix(at * 14) % 5, 200_000.0)).collect();
+    let titles: Vec<String> =
+        (0..15).map(|at| phrase(at * 14 % songs, 1 + mix(at * 14) % 5, 200_000.0)).collect();
     let common = word(3);
     let measure = |what: &str, work: &mut dyn FnMut(u64) -> u64| {
         let mut found = 0;

@@ -6,21 +6,21 @@ use super::{super::*, Shelf, song};
 
 fn music() -> Shelf {
     Shelf::of(&[
-        ["Army of Me", "Björk", "Post", "Electronic"],                 // 0
-        ["Back in Black", "AC/DC", "Back in Black", "Hard Rock"],      // 1
-        ["Hells Bells", "AC/DC", "Back in Black", "Hard Rock"],        // 2
-        ["Nothing Else Matters", "Metallica", "Metallica", "Metal"],   // 3
-        ["Don’t Stop Me Now", "Queen", "Jazz", "Rock"],                // 4
-        ["群青日和", "東京事変", "教育", "J-Pop"],                      // 5
-        ["Yesterday", "The Beatles", "Help!", "Pop"],                  // 6
-        ["Yesterday Once More", "Carpenters", "Now & Then", "Pop"],    // 7
-        ["01 - Intro", "Unknown", "", ""],                             // 8
+        ["Army of Me", "Björk", "Post", "Electronic"],               // 0
+        ["Back in Black", "AC/DC", "Back in Black", "Hard Rock"],    // 1
+        ["Hells Bells", "AC/DC", "Back in Black", "Hard Rock"],      // 2
+        ["Nothing Else Matters", "Metallica", "Metallica", "Metal"], // 3
+        ["Don’t Stop Me Now", "Queen", "Jazz", "Rock"],              // 4
+        ["群青日和", "東京事変", "教育", "J-Pop"],                   // 5
+        ["Yesterday", "The Beatles", "Help!", "Pop"],                // 6
+        ["Yesterday Once More", "Carpenters", "Now & Then", "Pop"],  // 7
+        ["01 - Intro", "Unknown", "", ""],                           // 8
         ["Svefn-g-englar", "Sigur Rós", "Ágætis byrjun", "Post-Rock"], // 9
-        ["!!!", "???", "", ""],                                        // 10
-        ["Black", "Pearl Jam", "Ten", "Grunge"],                       // 11
-        ["Blackbird", "The Beatles", "The White Album", "Pop"],        // 12
-        ["1984", "David Bowie", "Diamond Dogs", "Glam Rock"],          // 13
-        ["1985", "Bowling for Soup", "A Hangover", "Punk"],            // 14
+        ["!!!", "???", "", ""],                                      // 10
+        ["Black", "Pearl Jam", "Ten", "Grunge"],                     // 11
+        ["Blackbird", "The Beatles", "The White Album", "Pop"],      // 12
+        ["1984", "David Bowie", "Diamond Dogs", "Glam Rock"],        // 13
+        ["1985", "Bowling for Soup", "A Hangover", "Punk"],          // 14
     ])
 }
 
