@@ -205,7 +205,7 @@ async fn ask(
         let cancel = CancellationToken::new();
         end_on_second_signal(cancel.clone(), Arc::new(output.clone()));
         return tokio::select! {
-            answer = light::execute(root, &config, request, cancel.clone(), output.notes(), &*tell) => answer,
+            answer = Box::pin(light::execute(root, &config, request, cancel.clone(), output.notes(), &*tell)) => answer,
             () = cancel.cancelled() => Err(interrupted()),
         };
     }
@@ -238,7 +238,7 @@ async fn ask(
             stop.cancelled().await;
             library.stop();
         });
-        let answer = Box::pin(ops::execute(&peer, request, None, &*tell)).await;
+        let answer = ops::execute(&peer, request, None, &*tell).await;
         stopper.abort();
         answer
     } else {
@@ -247,7 +247,7 @@ async fn ask(
                 // The song may be in blocks that are still on their way.
                 catch_up(&peer).await;
             }
-            Box::pin(ops::execute(&peer, request, None, &*tell)).await
+            ops::execute(&peer, request, None, &*tell).await
         };
         tokio::select! {
             answer = work => answer,
