@@ -119,9 +119,9 @@ impl Councils {
 /// # Errors
 /// [`Kind::NotFound`] when there is no such block, or no checkpoint over it yet.
 pub async fn proof(peer: &Peer, what: String) -> anyhow::Result<Value> {
-    let ledger = peer.ledger.clone();
+    let (ledger, search) = (peer.ledger.clone(), peer.search.clone());
     tokio::task::spawn_blocking(move || {
-        let index = block_index(&ledger, &what)?;
+        let index = block_index(&ledger, &search, &what)?;
         let size = ledger.size();
         if index >= size {
             let message = format!("there is no block {index}; the ledger has {size}");

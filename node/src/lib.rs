@@ -16,5 +16,7 @@ pub mod mirror;
 pub mod ops;
 pub mod peer;
 pub mod rule;
+pub mod search;
+pub mod search_ops;
 pub mod serve_log;
 pub mod system;

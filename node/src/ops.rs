@@ -26,6 +26,8 @@ use crate::{
         play::PlayRequest,
         select::{self, SongLine},
     },
+    search::Index,
+    search_ops::{self, DiscoverRequest, SearchRequest},
     system::pathhex,
 };
 
@@ -49,6 +51,10 @@ pub enum Request {
     Get(GetRequest),
     /// Play a song: its bytes come with the answer.
     Play(PlayRequest),
+    /// Find songs by words.
+    Search(SearchRequest),
+    /// What is online, by name.
+    Discover(DiscoverRequest),
     /// Numbers of the ledger.
     LedgerInfo,
     /// Blocks.
@@ -269,6 +275,8 @@ pub async fn execute(
         Request::Play(_) => {
             return Err(Failure::new(Kind::Usage, "music needs somewhere to go").into());
         }
+        Request::Search(request) => search_ops::search(peer, request, running, tell).await?,
+        Request::Discover(request) => search_ops::discover(peer, request, running).await?,
         Request::LedgerInfo => serde_json::to_value(ledger_numbers(peer))?,
         Request::LedgerShow { what } => ledger_show(peer, what).await?,
         Request::LedgerVerify => ledger_verify(peer, tell).await?,
@@ -438,9 +446,9 @@ fn ledger_numbers(peer: &Peer) -> LedgerNumbers {
 }
 
 async fn ledger_show(peer: &Peer, what: String) -> anyhow::Result<Value> {
-    let ledger = peer.ledger.clone();
+    let (ledger, search) = (peer.ledger.clone(), peer.search.clone());
     tokio::task::spawn_blocking(move || {
-        let (index, size) = (block_index(&ledger, &what)?, ledger.size());
+        let (index, size) = (block_index(&ledger, &search, &what)?, ledger.size());
         let bytes = ledger.block(index)?.ok_or_else(|| {
             Failure::new(Kind::NotFound, format!("there is no block {index}; the ledger has {size}"))
         })?;
@@ -462,10 +470,10 @@ async fn ledger_show(peer: &Peer, what: String) -> anyhow::Result<Value> {
 ///
 /// # Errors
 /// [`Kind::NotFound`] or [`Kind::Usage`], as [`select::select`].
-pub(crate) fn block_index(ledger: &Ledger, what: &str) -> anyhow::Result<u64> {
+pub(crate) fn block_index(ledger: &Ledger, search: &Index, what: &str) -> anyhow::Result<u64> {
     match what.trim_start_matches('#').parse::<u64>() {
         Ok(index) => Ok(index),
-        Err(_) => Ok(select::select(ledger, what)?.index),
+        Err(_) => Ok(select::select(ledger, search, what)?.index),
     }
 }
 

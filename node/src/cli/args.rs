@@ -53,7 +53,11 @@ pub enum Command {
         #[arg(required = true, value_name = "DIR")]
         folders: Vec<PathBuf>,
     },
-    /// Get a song from other peers, verified, into a file
+    /// Find songs of the ledger by words, typing errors forgiven
+    Search(Search),
+    /// See what is online right now: artists, genres, albums, tracks
+    Discover(Discover),
+    /// Get a song, an album or an artist's songs from other peers, verified, into files
     Get(Get),
     /// Play a song: its bytes in order as they arrive from other peers, verified
     Play(Play),
@@ -206,10 +210,65 @@ pub struct Scan {
     pub join: Join,
 }
 
+/// `antiphon search`.
+#[derive(Debug, Args)]
+pub struct Search {
+    /// Words of title, artist, album or genre; the last may be unfinished
+    #[arg(required = true, value_name = "WORDS")]
+    pub words: Vec<String>,
+    /// Only what somebody online serves right now
+    #[arg(long)]
+    pub online: bool,
+    /// Which part of the answer.
+    #[command(flatten)]
+    pub pages: Pages,
+}
+
+/// `antiphon discover`.
+#[derive(Debug, Args)]
+pub struct Discover {
+    /// Only this artist: albums and tracks
+    #[arg(long, value_name = "NAME")]
+    pub artist: Option<String>,
+    /// Only this genre: artists and albums
+    #[arg(long, value_name = "NAME")]
+    pub genre: Option<String>,
+    /// Only this album: tracks
+    #[arg(long, value_name = "NAME")]
+    pub album: Option<String>,
+    /// List artists
+    #[arg(long, group = "view")]
+    pub artists: bool,
+    /// List genres
+    #[arg(long, group = "view")]
+    pub genres: bool,
+    /// List albums
+    #[arg(long, group = "view")]
+    pub albums: bool,
+    /// List tracks
+    #[arg(long, group = "view")]
+    pub tracks: bool,
+    /// Which part of each list.
+    #[command(flatten)]
+    pub pages: Pages,
+}
+
+/// Which part of a list is shown.
+#[derive(Debug, Clone, Args)]
+pub struct Pages {
+    /// Entries, at most 500
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=500))]
+    pub limit: u16,
+    /// Entries to leave out before the first
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub offset: usize,
+}
+
 /// `antiphon get`.
 #[derive(Debug, Args)]
 pub struct Get {
-    /// Song id or its beginning, content hash, #INDEX, or words of title, artist and album
+    /// Song id or its beginning, content hash, #INDEX, words of title, artist and album; or an album's or artist's whole
+    /// name (album:NAME, artist:NAME)
     #[arg(required = true, value_name = "SONG")]
     pub song: Vec<String>,
     /// Folder to put the file in [default: this folder]

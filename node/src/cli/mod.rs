@@ -4,11 +4,13 @@ pub mod args;
 mod council;
 mod doctor;
 mod dump;
+mod find;
 mod ledger;
 mod output;
 mod play;
 mod proof;
 mod show;
+mod table;
 mod up;
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
@@ -29,6 +31,7 @@ use crate::{
     light,
     ops::{self, Request},
     peer::{Peer, Reach, get::GetRequest},
+    search_ops::nobody_known,
     system::{datadir::DataDir, pathhex},
 };
 
@@ -96,6 +99,8 @@ async fn command(cli: Cli, output: &Output) -> anyhow::Result<()> {
             let answer = ask(&common, &Join::default(), request, Reach::Local, output).await?;
             show::plain(&answer, output)
         }
+        Command::Search(search) => find::search(&common, search, output).await,
+        Command::Discover(discover) => find::discover(&common, discover, output).await,
         Command::Get(get) => {
             let folder = get.out.unwrap_or_else(|| PathBuf::from("."));
             let request = Request::Get(GetRequest {
@@ -195,11 +200,14 @@ async fn ask(
         }
         return client.call(request, &*tell).await;
     }
+    if find::needs_a_peer(&request) {
+        return Err(nobody_known().into());
+    }
     if light::is_meant(&config, data.as_ref()) {
         let cancel = CancellationToken::new();
         end_on_second_signal(cancel.clone(), Arc::new(output.clone()));
         return tokio::select! {
-            answer = light::execute(root, &config, request, cancel.clone(), output.notes(), &*tell) => answer,
+            answer = Box::pin(light::execute(root, &config, request, cancel.clone(), output.notes(), &*tell)) => answer,
             () = cancel.cancelled() => Err(interrupted()),
         };
     }

@@ -16,7 +16,7 @@ use crate::{
     ops::{self, MatchReport, Status},
     peer::{
         catchup::Progress,
-        get::{GetReport, SourceLine},
+        get::{Gotten, SourceLine},
         play::PlayReport,
         select::name,
     },
@@ -106,20 +106,35 @@ pub(super) fn scan(report: &Value, output: &Output) -> anyhow::Result<()> {
 }
 
 pub(super) fn get(report: Value, output: &Output) -> anyhow::Result<()> {
+    let gotten: Gotten = ops::read(report.clone())?;
     if output.json {
-        return output.value(&report);
+        output.value(&report)?;
     }
-    let report: GetReport = ops::read(report)?;
-    let from = from(&report.sources);
-    output.line(&report.path)?;
-    output.note(&format!(
-        "{}: {} bytes from {from}, {} of them there before, verified, {:.1} s",
-        name(&report.artist, &report.title),
-        report.bytes,
-        report.resumed_bytes,
-        report.seconds
-    ));
-    Ok(())
+    let (songs, failed) = match gotten {
+        Gotten::One(report) => (vec![report], Vec::new()),
+        Gotten::Many(many) => (many.songs, many.failed),
+    };
+    if !output.json {
+        for report in &songs {
+            output.line(&report.path)?;
+            output.note(&format!(
+                "{}: {} bytes from {}, {} of them there before, verified, {:.1} s",
+                name(&report.artist, &report.title),
+                report.bytes,
+                from(&report.sources),
+                report.resumed_bytes,
+                report.seconds
+            ));
+        }
+    }
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let mut message = format!("{} of {} songs were not got:", failed.len(), failed.len() + songs.len());
+    for song in &failed {
+        let _ = write!(message, "\n  {}: {}", song.title, song.reason);
+    }
+    Err(Failure::new(Kind::Failed, message).into())
 }
 
 /// What was played is said on stderr: its bytes have gone to stdout.

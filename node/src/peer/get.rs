@@ -27,7 +27,7 @@ const VARIANTS: usize = 64;
 /// What to get.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct GetRequest {
-    /// Song id, its beginning, content hash, `#index`, or words.
+    /// Song id, its beginning, content hash, `#index`, or words; an album or artist too.
     pub song: String,
     /// Folder to put it in: bytes of an absolute path in hexadecimal.
     pub folder: String,
@@ -70,6 +70,38 @@ pub struct SourceLine {
     pub peer: String,
     /// Verified bytes of the file.
     pub bytes: u64,
+}
+
+/// What was got of an album or artist.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct GetMany {
+    /// Version of this form.
+    pub schema: u32,
+    /// Songs that are here now, in the order of their tracks.
+    pub songs: Vec<GetReport>,
+    /// The others.
+    pub failed: Vec<NotGot>,
+}
+
+/// A song that was not got.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotGot {
+    /// Song id.
+    pub song: String,
+    /// Title.
+    pub title: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// One song or several.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Gotten {
+    /// An album or artist.
+    Many(GetMany),
+    /// One song.
+    One(GetReport),
 }
 
 impl GetReport {
@@ -142,29 +174,56 @@ impl Choice {
 }
 
 impl Peer {
-    /// Gets a song.
+    /// Gets the songs that are meant: one, or all of an album or artist.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] when there is no such song or nobody serves it; others say what went wrong with whom.
+    /// [`Kind::NotFound`] when there is no such song or nobody serves it; others say what went wrong with whom. Of several
+    /// songs, what failed is in the answer.
     pub async fn get(
         &self,
         request: GetRequest,
         progress: &watch::Sender<GetProgress>,
-    ) -> anyhow::Result<GetReport> {
-        let started = Instant::now();
-        let (ledger, words) = (self.ledger.clone(), request.song.clone());
-        let selected = tokio::task::spawn_blocking(move || select::select(&ledger, &words)).await??;
-        let choices = self.choices(&selected, request.container.as_deref())?;
+    ) -> anyhow::Result<Gotten> {
+        let (ledger, index, words) = (self.ledger.clone(), self.search.clone(), request.song.clone());
+        let selected =
+            tokio::task::spawn_blocking(move || select::select_many(&ledger, &index, &words)).await??;
         let folder = pathhex::decode(&request.folder)?;
         fs::create_dir_all(&folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        if let [one] = &selected[..] {
+            let report = self.get_one(one, &folder, request.container.as_deref(), progress).await?;
+            return Ok(Gotten::One(report));
+        }
+        let mut many = GetMany { schema: 1, ..GetMany::default() };
+        for selected in &selected {
+            match self.get_one(selected, &folder, request.container.as_deref(), progress).await {
+                Ok(report) => many.songs.push(report),
+                Err(error) => many.failed.push(NotGot {
+                    song: selected.song.id().to_string(),
+                    title: selected.song.title.clone(),
+                    reason: format!("{error:#}"),
+                }),
+            }
+        }
+        Ok(Gotten::Many(many))
+    }
+
+    async fn get_one(
+        &self,
+        selected: &Selected,
+        folder: &Path,
+        container: Option<&str>,
+        progress: &watch::Sender<GetProgress>,
+    ) -> anyhow::Result<GetReport> {
+        let started = Instant::now();
+        let choices = self.choices(selected, container)?;
         let report = GetReport::of(&selected.song);
-        let got = match self.copy_own(&folder, &selected.song, &choices).await? {
+        let got = match self.copy_own(folder, &selected.song, &choices).await? {
             Some(got) => got,
             None => {
                 let library = self.settings.share_downloads.then_some(&self.library);
                 let fetching = Fetching { network: self.network.as_ref(), library };
-                fetching.fetch_any(&folder, &selected.song, &choices, progress).await?
+                fetching.fetch_any(folder, &selected.song, &choices, progress).await?
             }
         };
         Ok(report.finish(got, &choices, started, progress))

@@ -39,6 +39,7 @@ use crate::{
     config::{self, Config},
     failure::{Failure, Kind},
     library::Library,
+    search,
     system::datadir::{DataDir, Lock},
 };
 
@@ -77,6 +78,10 @@ pub struct Peer {
     pub wallet: PublicKey,
     /// Settings of the library.
     pub settings: config::Library,
+    /// Songs by words and names.
+    pub search: Arc<search::Index>,
+    /// Who is online with what.
+    pub sources: Arc<dyn search::Sources>,
     /// This peer's seat in the council, if it was given one.
     pub seat: Option<Seat>,
     /// Whether the settings ask for a seat.
@@ -124,7 +129,9 @@ impl Peer {
         let mut tasks = self.tasks.lock().map(|mut tasks| std::mem::take(&mut *tasks)).unwrap_or_default();
         tasks.shutdown().await;
         let (council, ledger) = (self.seat.as_ref().map(|seat| seat.council.clone()), self.ledger.clone());
+        let search = self.search.clone();
         let closed = tokio::task::spawn_blocking(move || {
+            search.close();
             if let Some(council) = council {
                 council.stop();
             }

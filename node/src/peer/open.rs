@@ -23,6 +23,7 @@ use super::{
     orders::{Offline, Orders, Remote},
     presence,
     services::Desk,
+    sources::OnlineNow,
     state::NetworkState,
 };
 use crate::{
@@ -31,6 +32,7 @@ use crate::{
     genesis_file,
     library::{Library, Parts, catalogue::Catalogue, describe::Registrant, folders::Folders},
     rule::Rule,
+    search,
     system::{
         clock,
         datadir::{DataDir, Lock},
@@ -213,8 +215,11 @@ impl<'c> Opening<'c> {
             workers: self.config.library.workers,
         }));
         self.desk.open(ledger.clone(), library.clone(), orders);
+        let search = search::Index::new(&self.data.search(), &ledger.network(), Arc::new(ledger.clone()));
         let peer = Peer {
             data: self.data.clone(),
+            search: Arc::new(search),
+            sources: Arc::new(OnlineNow(network.clone())),
             ledger,
             library,
             network,
@@ -230,6 +235,9 @@ impl<'c> Opening<'c> {
             config_names_a_key: self.config.council.key.is_some(),
             _lock: lock,
         };
+        if self.reach == Reach::Serve {
+            peer.spawn(search::follow::follow(peer.search.clone(), peer.ledger.watch(), peer.cancel.clone()));
+        }
         if let Some(network) = peer.network.clone() {
             presence::take_part(&peer, &network, self.reach).await?;
             follow(&peer, network, upstream_in, self.addresses, self.state);

@@ -70,8 +70,8 @@ impl Peer {
         progress: &watch::Sender<GetProgress>,
     ) -> anyhow::Result<PlayReport> {
         let started = Instant::now();
-        let (ledger, words) = (self.ledger.clone(), request.song.clone());
-        let selected = tokio::task::spawn_blocking(move || select::select(&ledger, &words)).await??;
+        let (ledger, index, words) = (self.ledger.clone(), self.search.clone(), request.song.clone());
+        let selected = tokio::task::spawn_blocking(move || select::select(&ledger, &index, &words)).await??;
         let choices = self.choices(&selected, request.container.as_deref())?;
         let mut sink = Sink { out, started, first: None };
         let mut report = PlayReport {

@@ -1,15 +1,40 @@
 //! Whom a file is fetched from.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use antiphon_p2p::Network;
+use antiphon_p2p::{Network, Online};
 use libp2p::PeerId;
 use tokio::{sync::watch, time::sleep};
+
+use crate::search::Sources;
 
 /// How often the connected peers are looked at, beside every change of who is online.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Peers named at once; a download uses a few of them at a time.
 const SOURCES: usize = 64;
+
+/// What searches ask about who is online.
+pub(super) struct OnlineNow(pub(super) Option<Network>);
+
+impl OnlineNow {
+    fn online(&self) -> Arc<Online> {
+        self.0.as_ref().map(Network::online).unwrap_or_default()
+    }
+}
+
+impl Sources for OnlineNow {
+    fn count(&self, index: u64) -> u32 {
+        self.online().sources(index)
+    }
+
+    fn each(&self, each: &mut dyn FnMut(u64)) {
+        self.online().indexes().for_each(each);
+    }
+
+    fn distinct(&self, indexes: &mut dyn Iterator<Item = u64>) -> u32 {
+        self.online().distinct(indexes)
+    }
+}
 
 /// Connected peers that vouch for a block; all connected ones when nobody is known to. (Presence says what peers have told
 /// of; a peer that has just learned of the song is not told of yet.)

@@ -112,6 +112,12 @@ impl DataDir {
         self.root.join("fingerprints.redb")
     }
 
+    /// The index of songs by words and names: derived, may be deleted.
+    #[must_use]
+    pub fn search(&self) -> PathBuf {
+        self.root.join("search")
+    }
+
     /// What is known of the files in the music folders: derived, may be deleted.
     #[must_use]
     pub fn catalogue(&self) -> PathBuf {
