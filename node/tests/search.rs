@@ -205,3 +205,48 @@ fn real_music_is_found_by_its_titles() {
     }
     drop(peer);
 }
+
+#[test]
+fn what_others_serve_is_discovered_and_got_by_album_and_artist() {
+    if !have("ffmpeg") {
+        return;
+    }
+    let (artist, listener) = (Machine::new(), Machine::new());
+    records(&artist.music());
+    let serving = artist.up(&[artist.music().to_str().unwrap()]);
+    wait_scanned(&artist, 4);
+    let _listening =
+        listener.up(&["--peer-vps", &serving.address("quic"), listener.music().to_str().unwrap()]);
+    let discovered = wait_for("the songs online", || {
+        let discovered = listener.json(&["discover"]);
+        (discovered["counts"]["tracks"] == 4).then_some(discovered)
+    });
+    let names: Vec<&str> = discovered["artists"]["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|artist| {
+            assert_eq!(artist["sources"], 1, "{artist}");
+            artist["name"].as_str().unwrap()
+        })
+        .collect();
+    assert_eq!(names, ["AC/DC", "Björk", "Pearl Jam"]);
+    assert_eq!(titles(&listener.json(&["search", "--online", "black"])), ["Black", "Back in Black"]);
+    let album = listener.json(&["discover", "--artist", "bjork"]);
+    assert!(album.to_string().contains("Homogenic"), "{album}");
+    // An album, in the order of its tracks; then an artist, of whom one song is here already.
+    let got = listener.json(&["get", "homogenic"]);
+    let listed: Vec<&str> =
+        got["songs"].as_array().unwrap().iter().map(|song| song["title"].as_str().unwrap()).collect();
+    assert_eq!((listed, &got["failed"]), (vec!["Hunter", "Jóga"], &serde_json::json!([])));
+    let again = listener.json(&["get", "artist:Björk"]);
+    assert!(again["songs"].as_array().unwrap().iter().all(|song| song["resumed_bytes"] == song["bytes"]));
+    // Two peers have them now, as the artist sees it.
+    wait_for("the copies online", || (artist.json(&["discover"])["counts"]["tracks"] == 2).then_some(()));
+    assert_eq!(titles(&artist.json(&["search", "--online", "bjork"])).len(), 2);
+    // Who leaves takes its songs along.
+    assert!(serving.stop().0.success());
+    wait_for("nobody to be online", || (listener.json(&["discover"])["counts"]["tracks"] == 0).then_some(()));
+    assert_eq!(listener.run(&["search", "--online", "black"]).status.code(), Some(3));
+    assert_eq!(titles(&listener.json(&["search", "black"])).len(), 2);
+}

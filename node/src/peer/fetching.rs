@@ -237,10 +237,12 @@ fn brought(sources: &[SourceReport]) -> Vec<SourceLine> {
 fn trouble(error: DownloadError, part: &Path) -> Trouble {
     match error {
         DownloadError::NoSources { sources, verified, total } => {
-            let absent = |failure: &FetchError| match failure {
-                FetchError::Refused(AudioRefusal::NotFound | AudioRefusal::Gone) => true,
-                FetchError::Request(RequestError::Unsupported(_)) => true,
-                _ => false,
+            let absent = |failure: &FetchError| {
+                matches!(
+                    failure,
+                    FetchError::Refused(AudioRefusal::NotFound | AudioRefusal::Gone)
+                        | FetchError::Request(RequestError::Unsupported(_))
+                )
             };
             let failures: Vec<(String, &FetchError)> = sources
                 .iter()
