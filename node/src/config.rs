@@ -2,10 +2,12 @@
 
 use std::{
     net::SocketAddr,
+    num::NonZeroU64,
     path::{Path, PathBuf},
 };
 
 use antiphon_fingerprint::{Analyzer, AnalyzerConfig, FfmpegChoice};
+use antiphon_p2p::UploadLimits;
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +22,8 @@ pub struct Config {
     pub library: Library,
     /// Who is reached, and how.
     pub network: Network,
+    /// What others may take.
+    pub upload: Upload,
     /// How much of the ledger is kept.
     pub ledger: Ledger,
     /// Pages and metrics.
@@ -90,11 +94,71 @@ pub struct Network {
     pub genesis: Option<PathBuf>,
     /// Whether peers in the local network are found, and find this one, by multicast DNS.
     pub mdns: bool,
+    /// Whether this is a mini-node. Not a setting: the command says so.
+    #[serde(skip)]
+    pub mini_node: bool,
 }
 
 impl Default for Network {
     fn default() -> Self {
-        Self { listen: Vec::new(), peer_vps: Vec::new(), id: None, genesis: None, mdns: true }
+        let (listen, peer_vps) = (Vec::new(), Vec::new());
+        Self { listen, peer_vps, id: None, genesis: None, mdns: true, mini_node: false }
+    }
+}
+
+/// What others may take: songs that they listen to come before songs that they download.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Upload {
+    /// Kibibytes a second for all peers together. Unset: as fast as it goes. Set it a little below what the line can
+    /// send, and everything else on the line stays quick.
+    pub kib_per_second: Option<NonZeroU64>,
+    /// Kibibytes a second for each peer.
+    pub kib_per_second_each: Option<NonZeroU64>,
+    /// Files sent at the same time. Some of the places are for listeners only.
+    pub slots: usize,
+    /// Files sent to one peer at the same time.
+    pub slots_each: usize,
+    /// Mebibytes a day (UTC). Unset: any number. Beyond, downloads are refused; a restart begins anew.
+    pub mib_per_day: Option<NonZeroU64>,
+    /// Whether listeners are refused too when the day is used up.
+    pub day_stops_listeners: bool,
+}
+
+impl Default for Upload {
+    fn default() -> Self {
+        let limits = UploadLimits::default();
+        Self {
+            kib_per_second: None,
+            kib_per_second_each: None,
+            slots: limits.slots,
+            slots_each: limits.slots_per_peer,
+            mib_per_day: None,
+            day_stops_listeners: false,
+        }
+    }
+}
+
+impl Upload {
+    /// The same for the network.
+    #[must_use]
+    pub fn limits(&self) -> UploadLimits {
+        let times = |number: Option<NonZeroU64>, factor: u64| {
+            number.and_then(|number| NonZeroU64::new(number.get().saturating_mul(factor)))
+        };
+        let slots = self.slots.max(1);
+        let limits = UploadLimits::default();
+        UploadLimits {
+            total_bytes_per_second: times(self.kib_per_second, 1 << 10),
+            peer_bytes_per_second: times(self.kib_per_second_each, 1 << 10),
+            slots,
+            slots_per_peer: self.slots_each.max(1),
+            // A quarter, as by default.
+            play_reserve: limits.play_reserve.min(slots / 4),
+            bytes_per_day: times(self.mib_per_day, 1 << 20),
+            quota_stops_play: self.day_stops_listeners,
+            ..limits
+        }
     }
 }
 
@@ -222,12 +286,18 @@ mod tests {
                 ("ANTIPHON__NETWORK__ID", "abc"),
                 ("ANTIPHON__HTTP__SERVE_LOG", "[::1]:90"),
                 ("ANTIPHON__LEDGER__MODE", "light"),
+                ("ANTIPHON__UPLOAD__KIB_PER_SECOND", "500"),
+                ("ANTIPHON__UPLOAD__SLOTS", "6"),
                 ("HOME", "/nowhere"),
             ],
         )
         .unwrap();
         assert_eq!(config.library.folders, [PathBuf::from("/music")]);
         assert_eq!((config.library.workers, config.library.watch), (1, true));
+        let limits = config.upload.limits();
+        assert_eq!(limits.total_bytes_per_second.map(NonZeroU64::get), Some(512_000));
+        assert_eq!((limits.slots, limits.play_reserve, limits.peer_bytes_per_second), (6, 1, None));
+        assert_eq!(Upload::default().limits(), UploadLimits::default());
         assert_eq!(config.network.peer_vps, ["/ip4/192.0.2.1/tcp/1"]);
         assert_eq!((config.network.id.as_deref(), config.ledger.mode), (Some("abc"), Mode::Light));
         assert_eq!(

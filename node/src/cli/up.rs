@@ -67,6 +67,7 @@ async fn serve(
         settings.council.key = up.council_key;
     }
     settings.council.rejoin = up.council_rejoin;
+    settings.network.mini_node = music.is_none();
     let asked = match &music {
         Some(asked) if !asked.is_empty() => canonical(asked)?,
         Some(_) => canonical(&settings.library.folders)?,

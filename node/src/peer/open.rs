@@ -239,7 +239,7 @@ impl<'c> Opening<'c> {
             peer.spawn(search::follow::follow(peer.search.clone(), peer.ledger.watch(), peer.cancel.clone()));
         }
         if let Some(network) = peer.network.clone() {
-            presence::take_part(&peer, &network, self.reach).await?;
+            presence::take_part(&peer, &network, self.reach, self.config.network.mini_node).await?;
             follow(&peer, network, upstream_in, self.addresses, self.state);
         }
         Ok(peer)
@@ -254,6 +254,7 @@ impl<'c> Opening<'c> {
             listen,
             agent: format!("antiphon/{}", env!("CARGO_PKG_VERSION")),
             boot_nonce: u64::from_le_bytes(nonce),
+            uploads: self.config.upload.limits(),
             mdns: self.reach == Reach::Serve && self.config.network.mdns,
             limits: ConnectionLimits { memory: Some(MEMORY_BYTES), ..ConnectionLimits::default() },
             ..antiphon_p2p::Config::default()

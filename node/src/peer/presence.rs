@@ -29,7 +29,12 @@ const REMEMBER_EVERY: Duration = Duration::from_secs(600);
 const REMEMBER_FIRST: Duration = Duration::from_secs(10);
 
 /// Announces this peer and its library, and learns of others.
-pub(super) async fn take_part(peer: &Peer, network: &Network, reach: Reach) -> anyhow::Result<()> {
+pub(super) async fn take_part(
+    peer: &Peer,
+    network: &Network,
+    reach: Reach,
+    mini_node: bool,
+) -> anyhow::Result<()> {
     let sequence = next_sequence(&peer.data.sequence())?;
     // A peer that does not listen serves nobody.
     if reach == Reach::Serve {
@@ -38,7 +43,8 @@ pub(super) async fn take_part(peer: &Peer, network: &Network, reach: Reach) -> a
         let known = tokio::task::spawn_blocking(follow).await??;
         network.set_library(known);
     }
-    let join = Join { network: peer.ledger.network(), flags: Flags::default(), sequence };
+    let flags = Flags { mini_node, ..Flags::default() };
+    let join = Join { network: peer.ledger.network(), flags, sequence };
     network.join(join).await;
     Ok(())
 }
