@@ -336,3 +336,7 @@ fn several(ledger: &Ledger, text: &str, indexes: &[u64]) -> anyhow::Error {
         format!("{text:?} means several songs; name one by its number or id:\n{}", lines.join("\n"));
     Failure::new(Kind::Usage, message).into()
 }
+
+#[cfg(test)]
+#[path = "select_tests.rs"]
+mod tests;

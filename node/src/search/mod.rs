@@ -63,6 +63,8 @@ pub const DEEPEST: usize = 100_000;
 const QUESTIONS: usize = 2;
 /// How often somebody who waits for the index to be opened looks.
 const OPENING: Duration = Duration::from_millis(5);
+/// How long closing waits for an update: it looks whether to stop many times a second.
+const CLOSING: Duration = Duration::from_secs(2);
 
 /// Which part of an answer is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -281,9 +283,13 @@ impl Index {
             .is_ok_and(|now| now.is_ok())
     }
 
-    /// Waits for an update that was told to stop, and closes the files.
+    /// Waits a moment for an update that was told to stop, so that the ledger can be closed after it.
     pub fn close(&self) {
-        *self.lock() = None;
+        let started = Instant::now();
+        // A merge cannot be stopped, and does not need the ledger.
+        while started.elapsed() < CLOSING && matches!(self.store.try_lock(), Err(TryLockError::WouldBlock)) {
+            std::thread::sleep(OPENING);
+        }
     }
 
     /// Gives up the memory that questions have made use of, when the last is longer ago than this.

@@ -113,11 +113,8 @@ pub(super) fn find(
     if query.is_empty() {
         return Ok((Vec::new(), 0));
     }
-    let lookups: Vec<Lookup> = query
-        .iter()
-        .enumerate()
-        .map(|(at, word)| Lookup::new(word, accept, at + 1 == query.len()))
-        .collect::<Result<_>>()?;
+    let lookups: Vec<Lookup> =
+        query.iter().enumerate().map(|(at, word)| Lookup::new(word, accept, at + 1 == query.len())).collect();
     for part in snapshot.parts()?.iter() {
         if let Some(totals) = totals(part, snapshot.fields(), &lookups)? {
             best.take(part, &totals, online)?;
@@ -166,7 +163,7 @@ struct Lookup<'q> {
 }
 
 impl<'q> Lookup<'q> {
-    fn new(word: &'q Word, accept: Accept, last: bool) -> Result<Self> {
+    fn new(word: &'q Word, accept: Accept, last: bool) -> Self {
         let whole = word.whole();
         let letters = whole.chars().count();
         // One digit more or less is another number, and one sign another word.
@@ -179,11 +176,11 @@ impl<'q> Lookup<'q> {
             ONE_ERROR.. => 1,
             _ => 0,
         };
-        Ok(Self {
+        Self {
             word,
             prefix: accept == Accept::Beginnings || (accept == Accept::Guesses && last),
             errors: (errors, u8::from(may_err && last && letters >= PREFIX_ERROR)),
-        })
+        }
     }
 
     /// Raises the codes of all documents that have the word in a field.

@@ -1,5 +1,5 @@
-//! Size and speed, on songs that are made up. Not part of the tests: `cargo test -p antiphon --release --lib
-//! search::tests::scale -- --ignored --nocapture`, with `SONGS=1000000` for another number.
+//! Size and speed, on songs that are made up. Not part of the tests: `docs/measurements.md` has the command and what it
+//! printed.
 
 use std::{fmt::Write as _, fs, sync::Arc, time::Instant};
 
