@@ -234,7 +234,7 @@ impl<P: Copy + Ord> Scheduler<P> {
         if let Some(source) = self.sources.get_mut(&peer) {
             source.brought(new.len() as u64 * BAO_GROUP_BYTES, now);
             if forgiven {
-                (source.failures, source.busy) = (0, 0);
+                source.forgive();
             }
         }
         if request.race {

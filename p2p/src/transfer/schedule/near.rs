@@ -35,13 +35,15 @@ struct Late {
 }
 
 impl<P: Copy + Ord> Scheduler<P> {
+    /// What is late or free goes out in the order in which it is heard; then comes the rest of the file.
     pub(super) fn play_work(&mut self, free: &Free<P>, playhead: &Playhead, now: Instant) -> Option<Work> {
         let first = playhead.cursor() / BAO_GROUP_BYTES;
         let window = self.window(playhead, now);
-        if let Some(work) = self.late_work(free, playhead, first..window, now) {
+        let near = self.claims.next_free(first).filter(|group| *group < window);
+        if let Some(work) = self.late_work(free, playhead, first..near.unwrap_or(window), now) {
             return Some(work);
         }
-        if let Some(near) = self.claims.next_free(first).filter(|group| *group < window) {
+        if let Some(near) = near {
             let start = self.start_for(free, playhead, near, now);
             let most = self.near_piece(free, playhead, start, now);
             if let Some(work) = Work::new(self.claims.free_runs(start, window, most), AudioMode::Play) {
@@ -152,7 +154,7 @@ impl<P: Copy + Ord> Scheduler<P> {
         let others = self.requests.iter().filter(|(_, request)| request.peer != free.peer);
         let long = others.filter(|(_, request)| request.needed > 2 * SMALLEST);
         long.filter_map(|(id, request)| {
-            let last = request.outstanding().filter(|group| near.contains(group)).last()?;
+            let last = request.outstanding().last().filter(|group| near.contains(group))?;
             let remaining = self.remaining_time(request, now);
             (remaining > playhead.left(last * BAO_GROUP_BYTES, now)).then_some((*id, remaining))
         })

@@ -7,6 +7,7 @@ use antiphon_proto::{limits::BAO_GROUP_BYTES, wire::AudioMode};
 use super::{
     ACTIVE, COPIES, Output, Scheduler,
     claims::{Run, runs_of},
+    health::{DOUBLINGS, LONG_PAUSE},
     request::Request,
     source::{Source, bytes_in, time_for},
 };
@@ -23,8 +24,6 @@ const MANY: u64 = 1_024;
 const BULK_TIME: Duration = Duration::from_secs(3);
 /// A group that two sources owe and that will take longer than this is asked of a third one, if that is much faster.
 pub(super) const HOPELESS: Duration = Duration::from_millis(500);
-/// Rest of a source that was replaced so before it brought anything.
-const REPLACED_PAUSE: Duration = Duration::from_secs(1);
 /// In the end, requests with at most so many groups left are doubled: 256 KiB.
 const ENDGAME: u64 = 16;
 /// The next piece is asked for when the last one will end within a round trip and a half and this.
@@ -304,12 +303,14 @@ impl<P: Copy + Ord> Scheduler<P> {
         usable.map(eta).min().unwrap_or(Duration::MAX)
     }
 
-    /// Takes from a source what two others will not bring in time either. One that brought nothing at all rests.
+    /// Takes from a source what two others will not bring in time either. One that brought nothing at all rests, each time longer.
     pub(super) fn replace(&mut self, id: u64, now: Instant) {
         let nothing = self.requests.get(&id).filter(|request| request.delivered() == 0).map(|one| one.peer);
         self.cancel(id, now);
         if let Some(source) = nothing.and_then(|peer| self.sources.get_mut(&peer)) {
-            source.rest(REPLACED_PAUSE, now);
+            let pause = LONG_PAUSE * 2u32.pow(source.disappointing.min(DOUBLINGS));
+            source.disappointing = source.disappointing.saturating_add(1);
+            source.rest(pause, now);
         }
     }
 }

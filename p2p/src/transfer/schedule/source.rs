@@ -59,6 +59,10 @@ impl Meter {
         let micros = now.saturating_duration_since(since).as_micros().max(1_000);
         let bytes = std::mem::take(&mut self.bytes);
         if bytes == 0 {
+            // What it was is worth less the longer nothing came.
+            let samples = micros / SAMPLE.as_micros() + 1;
+            let samples = u64::try_from(samples).unwrap_or(u64::MAX);
+            self.rate = self.rate.map(|rate| (rate / samples).max(1));
             return;
         }
         let sample = u64::try_from(u128::from(bytes) * 1_000_000 / micros).unwrap_or(u64::MAX).max(1);
@@ -88,6 +92,8 @@ pub(super) struct Source {
     pub(super) failures: u32,
     /// Busy replies since then.
     pub(super) busy: u32,
+    /// How often it was asked in vain since then.
+    pub(super) disappointing: u32,
     /// Streams that ended early.
     pub(super) early: u32,
     pub(super) rests_until: Option<Instant>,
@@ -109,6 +115,7 @@ impl Source {
             seated_at: now,
             failures: 0,
             busy: 0,
+            disappointing: 0,
             early: 0,
             rests_until: None,
             watched_since: now,
@@ -121,8 +128,10 @@ impl Source {
         self.meter.rate
     }
 
+    /// The same, or a guess: a source that was asked in vain is worth less each time.
     pub(super) fn rate(&self) -> u64 {
-        self.meter.rate.unwrap_or(GUESSED_RATE)
+        let guess = || GUESSED_RATE >> (2 * self.disappointing.min(8));
+        self.meter.rate.unwrap_or_else(guess)
     }
 
     pub(super) fn known_rtt(&self) -> Option<Duration> {
@@ -172,6 +181,11 @@ impl Source {
 
     pub(super) fn is_resting(&self, now: Instant) -> bool {
         self.rests_until.is_some_and(|until| until > now)
+    }
+
+    /// It brought something worth while.
+    pub(super) fn forgive(&mut self) {
+        (self.failures, self.busy, self.disappointing) = (0, 0, 0);
     }
 
     /// Leaves it alone for a while; somebody else gets its seat.
