@@ -229,13 +229,7 @@ impl<P: Copy + Ord> Scheduler<P> {
         self.take_from(free, latest.1, latest.0, now)
     }
 
-    pub(super) fn take_from(
-        &mut self,
-        free: &Free<P>,
-        id: u64,
-        remaining: Duration,
-        now: Instant,
-    ) -> Option<Work> {
+    fn take_from(&mut self, free: &Free<P>, id: u64, remaining: Duration, now: Instant) -> Option<Work> {
         let request = self.requests.get(&id)?;
         let gain = remaining.checked_sub(free.lead_in)?.as_micros();
         // Both are done together when each has its part of what would come in the time that is gained.
@@ -254,14 +248,20 @@ impl<P: Copy + Ord> Scheduler<P> {
         let place = taken.first()?.0;
         let own = |group: &u64| self.requests.values().any(|one| one.peer == free.peer && one.holds(*group));
         let runs = runs_of(taken.iter().map(|(_, group)| *group).filter(|group| !own(group)));
-        let gone =
-            request.outstanding().skip(usize::try_from(place).unwrap_or(usize::MAX)).collect::<Vec<_>>();
-        let request = self.requests.get_mut(&id)?;
+        self.shorten(id, place, now);
+        Work::new(runs, self.mode_near())
+    }
+
+    /// Wants only the groups before this place of what a request still has to bring.
+    pub(super) fn shorten(&mut self, id: u64, place: u64, now: Instant) {
+        let Some(request) = self.requests.get_mut(&id) else { return };
+        let kept = usize::try_from(place).unwrap_or(usize::MAX);
+        let gone: Vec<u64> =
+            request.outstanding().skip(kept).filter(|group| !self.claims.has(*group)).collect();
         request.keep(place);
-        request.needed = request.needed.saturating_sub(taken.len() as u64);
+        request.needed = request.needed.saturating_sub(gone.len() as u64);
         gone.into_iter().for_each(|group| self.claims.release(group));
         self.cancel_useless(now);
-        Work::new(runs, self.mode_near())
     }
 
     fn longest(&self, rate: u64) -> u64 {
