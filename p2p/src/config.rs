@@ -88,7 +88,8 @@ pub struct StreamLimits {
     pub inbound: usize,
     /// Streams that one peer opened: registrations and a few transfers.
     pub inbound_per_peer: usize,
-    /// Files fetched at once: each takes a thread and about 1 MiB. More wait.
+    /// Files downloaded at once: each has at most 16 streams, and two buffers of 256 KiB for each that is busy. More
+    /// wait.
     pub downloads: usize,
 }
 
@@ -158,7 +159,8 @@ pub struct Timeouts {
     pub message: Duration,
     /// A reader that takes nothing: its stream ends.
     pub write: Duration,
-    /// A sender of audio that brings less than 32 KiB that verify in this time: the fetch gives up on it.
+    /// A sender of audio that brings less than 32 KiB that verify in this time is given up. When somebody else could
+    /// be asked, as soon as it falls far behind its own pace.
     pub stall: Duration,
     /// Connections without streams are closed after this.
     pub idle: Duration,

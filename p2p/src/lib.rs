@@ -2,8 +2,8 @@
 //!
 //! [`Network`] is a handle; one task owns the libp2p swarm. What a peer serves comes in through the traits of
 //! [`services`]; this crate knows neither the ledger nor the library. Audio is verified against its content hash
-//! group by group while it streams ([`decode`]), kept in partial files that survive being killed ([`partial`]), and
-//! served in place with small outboards ([`outboard`]).
+//! group by group while it streams ([`decode`]), from many peers at once ([`Download`]), kept in partial files that
+//! survive being killed ([`partial`]), and served in place with small outboards ([`outboard`]).
 //!
 //! Everything that comes from a peer has a limit and a deadline; a peer that breaks the rules loses score and is
 //! banned for a while, and never costs a panic, an unbounded allocation or a stuck task.

@@ -22,10 +22,10 @@ const TURNS: u32 = 3;
 const FAILURES: u32 = 5;
 /// Rest after a failure, doubled with each further one.
 const FAILURE_PAUSE: Duration = Duration::from_millis(250);
-/// The same after a stall and a busy reply.
-const LONG_PAUSE: Duration = Duration::from_secs(1);
+/// The same after a stall, after a busy reply, and when others had to do its part.
+pub(super) const LONG_PAUSE: Duration = Duration::from_secs(1);
 /// Doublings at most: 32 s.
-const DOUBLINGS: u32 = 5;
+pub(super) const DOUBLINGS: u32 = 5;
 /// While others stand by, a source this many times slower than the fastest one loses its seat, if it had it for a while.
 const SLOW: u64 = 8;
 const TRIAL: Duration = Duration::from_secs(5);
@@ -70,6 +70,7 @@ impl<P: Copy + Ord> Scheduler<P> {
         let Some(source) = self.sources.get_mut(peer) else { return };
         let pause = pause * 2u32.pow(source.failures.min(DOUBLINGS));
         source.failures = source.failures.saturating_add(1);
+        source.disappointing = source.disappointing.saturating_add(1);
         if once || source.failures >= FAILURES {
             self.drop_source(peer, why, now);
         } else {

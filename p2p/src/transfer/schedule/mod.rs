@@ -234,7 +234,7 @@ impl<P: Copy + Ord> Scheduler<P> {
         if let Some(source) = self.sources.get_mut(&peer) {
             source.brought(new.len() as u64 * BAO_GROUP_BYTES, now);
             if forgiven {
-                (source.failures, source.busy) = (0, 0);
+                source.forgive();
             }
         }
         if request.race {
@@ -357,8 +357,9 @@ impl<P: Copy + Ord> Scheduler<P> {
         }
         if let Some(source) = self.sources.get_mut(&request.peer) {
             source.released(id, now);
-            if request.answered_at.is_none() {
-                source.unanswered_for(now.saturating_duration_since(request.asked_at));
+            if request.delivered() == 0 {
+                let waited = now.saturating_duration_since(request.asked_at);
+                source.asked_in_vain(waited, request.answered_at.is_some());
             }
         }
         Some(request)

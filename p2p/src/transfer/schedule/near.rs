@@ -28,20 +28,23 @@ const LATE: u64 = 16;
 /// A group that will come too late.
 struct Late {
     group: u64,
-    /// The request that is to bring it.
+    /// The request that is to bring it, and how many others before.
     id: u64,
+    place: u64,
     /// Whether as many requests as may are to bring it.
     full: bool,
 }
 
 impl<P: Copy + Ord> Scheduler<P> {
+    /// What is late or free goes out in the order in which it is heard; then comes the rest of the file.
     pub(super) fn play_work(&mut self, free: &Free<P>, playhead: &Playhead, now: Instant) -> Option<Work> {
         let first = playhead.cursor() / BAO_GROUP_BYTES;
         let window = self.window(playhead, now);
-        if let Some(work) = self.late_work(free, playhead, first..window, now) {
+        let near = self.claims.next_free(first).filter(|group| *group < window);
+        if let Some(work) = self.late_work(free, playhead, first..near.unwrap_or(window), now) {
             return Some(work);
         }
-        if let Some(near) = self.claims.next_free(first).filter(|group| *group < window) {
+        if let Some(near) = near {
             let start = self.start_for(free, playhead, near, now);
             let most = self.near_piece(free, playhead, start, now);
             if let Some(work) = Work::new(self.claims.free_runs(start, window, most), AudioMode::Play) {
@@ -99,19 +102,17 @@ impl<P: Copy + Ord> Scheduler<P> {
         if free.alone {
             return None;
         }
-        let late = self.latest(free, playhead, &near, now);
-        if let Some(Late { group: first, id, full }) = late {
-            let request = self.requests.get(&id)?;
-            let wanted = request.outstanding().filter(|group| *group >= first && near.contains(group));
-            let wanted: Vec<u64> = wanted.take(usize::try_from(LATE).unwrap_or(1)).collect();
-            if full {
-                self.replace(id, now);
-            }
-            let wanted = wanted.into_iter().filter(|group| self.can_copy(*group));
-            return Work::new(runs_of(wanted), AudioMode::Play);
+        let Late { group: first, id, place, full } = self.latest(free, playhead, &near, now)?;
+        let wanted = self.requests.get(&id)?.outstanding();
+        let wanted = wanted.filter(|group| *group >= first && near.contains(group));
+        let wanted: Vec<u64> = wanted.take(usize::try_from(LATE).unwrap_or(1)).collect();
+        if place > 0 {
+            // It would not come to these in time.
+            self.shorten(id, place, now);
+        } else if full {
+            self.replace(id, now);
         }
-        let (id, remaining) = self.trailing(free, playhead, &near, now)?;
-        self.take_from(free, id, remaining, now)
+        Work::new(runs_of(wanted.into_iter().filter(|group| self.can_copy(*group))), AudioMode::Play)
     }
 
     /// The nearest group that will be late, and that this source would bring much sooner.
@@ -120,43 +121,48 @@ impl<P: Copy + Ord> Scheduler<P> {
         if free.eta(1) > self.best_eta(now).saturating_mul(2) {
             return None;
         }
-        let own = |group: u64| self.requests.values().any(|one| one.peer == free.peer && one.holds(group));
         let mut found: Option<(u64, Duration, Late)> = None;
         for (id, request) in self.requests.iter().filter(|(_, request)| request.peer != free.peer) {
-            let soon = |(_, group): &(u64, u64)| near.contains(group) && !self.claims.has(*group);
-            let Some((place, group)) = (0..).zip(request.outstanding()).find(soon) else { continue };
-            let eta = self.eta_of(request, place, now);
-            let full = self.claims.copies(group) >= COPIES;
-            let sooner =
-                if full { eta > (free.eta(1) * 3).max(HOPELESS) } else { eta > free.eta(1) * 10 / 7 };
-            if !sooner || own(group) || eta + MARGIN <= playhead.left(group * BAO_GROUP_BYTES, now) {
-                continue;
-            }
+            let doubtful = self.is_doubtful(request, now);
+            let late = (0..).zip(request.outstanding()).find_map(|(place, group)| {
+                if !near.contains(&group) || self.claims.has(group) {
+                    return None;
+                }
+                let eta = self.eta_of(request, place, now);
+                let full = self.claims.copies(group) >= COPIES;
+                let is_late = self.is_late(free, playhead, (group, eta, full, doubtful), now);
+                is_late.then_some((group, eta, Late { group, id: *id, place, full }))
+            });
+            let Some((group, eta, late)) = late else { continue };
             // Of two that have the same group, the worse one.
-            let better = |(other, than, _): &(u64, Duration, Late)| (group, than) < (*other, &eta);
-            if found.as_ref().is_none_or(better) {
-                found = Some((group, eta, Late { group, id: *id, full }));
+            let first = |(other, than, _): &(u64, Duration, Late)| (group, than) < (*other, &eta);
+            if found.as_ref().is_none_or(first) {
+                found = Some((group, eta, late));
             }
         }
         found.map(|(_, _, late)| late)
     }
 
-    /// A request that is in time with its first group, but not with its last.
-    fn trailing(
+    /// Whether a group that another source brings in a certain time is late, and this source can help.
+    fn is_late(
         &self,
         free: &Free<P>,
         playhead: &Playhead,
-        near: &Run,
+        (group, eta, full, doubtful): (u64, Duration, bool, bool),
         now: Instant,
-    ) -> Option<(u64, Duration)> {
-        let others = self.requests.iter().filter(|(_, request)| request.peer != free.peer);
-        let long = others.filter(|(_, request)| request.needed > 2 * SMALLEST);
-        long.filter_map(|(id, request)| {
-            let last = request.outstanding().filter(|group| near.contains(group)).last()?;
-            let remaining = self.remaining_time(request, now);
-            (remaining > playhead.left(last * BAO_GROUP_BYTES, now)).then_some((*id, remaining))
-        })
-        .max_by_key(|(_, remaining)| *remaining)
+    ) -> bool {
+        let left = playhead.left(group * BAO_GROUP_BYTES, now);
+        // Of a source that does not keep its pace or has not shown one, this may be the last time to help.
+        let last_time = doubtful && free.eta(SMALLEST + 1) + free.eta(1) > left;
+        let sooner = if full { eta > (free.eta(1) * 3).max(HOPELESS) } else { eta > free.eta(1) * 10 / 7 };
+        let own = || self.requests.values().any(|one| one.peer == free.peer && one.holds(group));
+        sooner && (last_time || eta + MARGIN > left) && !own()
+    }
+
+    fn is_doubtful(&self, request: &Request<P>, now: Instant) -> bool {
+        let Some(source) = self.sources.get(&request.peer) else { return true };
+        let pace = source.known_rate().map(|rate| time_for(2 * BAO_GROUP_BYTES, rate));
+        pace.is_none_or(|pace| self.silence(source, now) > pace.saturating_add(source.rtt()))
     }
 
     /// When a request will bring the group at this place of what it still has to bring.

@@ -7,6 +7,7 @@ use antiphon_proto::{limits::BAO_GROUP_BYTES, wire::AudioMode};
 use super::{
     ACTIVE, COPIES, Output, Scheduler,
     claims::{Run, runs_of},
+    health::{DOUBLINGS, LONG_PAUSE},
     request::Request,
     source::{Source, bytes_in, time_for},
 };
@@ -23,8 +24,6 @@ const MANY: u64 = 1_024;
 const BULK_TIME: Duration = Duration::from_secs(3);
 /// A group that two sources owe and that will take longer than this is asked of a third one, if that is much faster.
 pub(super) const HOPELESS: Duration = Duration::from_millis(500);
-/// Rest of a source that was replaced so before it brought anything.
-const REPLACED_PAUSE: Duration = Duration::from_secs(1);
 /// In the end, requests with at most so many groups left are doubled: 256 KiB.
 const ENDGAME: u64 = 16;
 /// The next piece is asked for when the last one will end within a round trip and a half and this.
@@ -230,13 +229,7 @@ impl<P: Copy + Ord> Scheduler<P> {
         self.take_from(free, latest.1, latest.0, now)
     }
 
-    pub(super) fn take_from(
-        &mut self,
-        free: &Free<P>,
-        id: u64,
-        remaining: Duration,
-        now: Instant,
-    ) -> Option<Work> {
+    fn take_from(&mut self, free: &Free<P>, id: u64, remaining: Duration, now: Instant) -> Option<Work> {
         let request = self.requests.get(&id)?;
         let gain = remaining.checked_sub(free.lead_in)?.as_micros();
         // Both are done together when each has its part of what would come in the time that is gained.
@@ -255,14 +248,20 @@ impl<P: Copy + Ord> Scheduler<P> {
         let place = taken.first()?.0;
         let own = |group: &u64| self.requests.values().any(|one| one.peer == free.peer && one.holds(*group));
         let runs = runs_of(taken.iter().map(|(_, group)| *group).filter(|group| !own(group)));
-        let gone =
-            request.outstanding().skip(usize::try_from(place).unwrap_or(usize::MAX)).collect::<Vec<_>>();
-        let request = self.requests.get_mut(&id)?;
+        self.shorten(id, place, now);
+        Work::new(runs, self.mode_near())
+    }
+
+    /// Wants only the groups before this place of what a request still has to bring.
+    pub(super) fn shorten(&mut self, id: u64, place: u64, now: Instant) {
+        let Some(request) = self.requests.get_mut(&id) else { return };
+        let kept = usize::try_from(place).unwrap_or(usize::MAX);
+        let gone: Vec<u64> =
+            request.outstanding().skip(kept).filter(|group| !self.claims.has(*group)).collect();
         request.keep(place);
-        request.needed = request.needed.saturating_sub(taken.len() as u64);
+        request.needed = request.needed.saturating_sub(gone.len() as u64);
         gone.into_iter().for_each(|group| self.claims.release(group));
         self.cancel_useless(now);
-        Work::new(runs, self.mode_near())
     }
 
     fn longest(&self, rate: u64) -> u64 {
@@ -304,12 +303,14 @@ impl<P: Copy + Ord> Scheduler<P> {
         usable.map(eta).min().unwrap_or(Duration::MAX)
     }
 
-    /// Takes from a source what two others will not bring in time either. One that brought nothing at all rests.
+    /// Takes from a source what two others will not bring in time either. One that brought nothing at all rests, each time longer.
     pub(super) fn replace(&mut self, id: u64, now: Instant) {
         let nothing = self.requests.get(&id).filter(|request| request.delivered() == 0).map(|one| one.peer);
         self.cancel(id, now);
         if let Some(source) = nothing.and_then(|peer| self.sources.get_mut(&peer)) {
-            source.rest(REPLACED_PAUSE, now);
+            let pause = LONG_PAUSE * 2u32.pow(source.disappointing.min(DOUBLINGS));
+            source.disappointing = source.disappointing.saturating_add(1);
+            source.rest(pause, now);
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use antiphon_proto::limits::BAO_GROUP_BYTES;
+
 /// A rate is measured over this long: short enough to notice a change within a piece.
 const SAMPLE: Duration = Duration::from_millis(250);
 /// Bytes a second of a source that has brought nothing yet, for estimates only.
@@ -47,8 +49,9 @@ impl Meter {
     /// The source has nothing to do any more.
     fn pause(&mut self, now: Instant) {
         if let Some(since) = self.since.take() {
-            // A few milliseconds say little.
-            if now.saturating_duration_since(since) >= SAMPLE / 10 {
+            // A few milliseconds say little, and a silence that is no longer than a round trip nothing.
+            let least = if self.bytes == 0 { SAMPLE } else { SAMPLE / 10 };
+            if now.saturating_duration_since(since) >= least {
                 self.fold(since, now);
             }
         }
@@ -59,6 +62,10 @@ impl Meter {
         let micros = now.saturating_duration_since(since).as_micros().max(1_000);
         let bytes = std::mem::take(&mut self.bytes);
         if bytes == 0 {
+            // Not even two groups came in this time.
+            let most =
+                u64::try_from(u128::from(2 * BAO_GROUP_BYTES) * 1_000_000 / micros).unwrap_or(u64::MAX);
+            self.rate = self.rate.map(|rate| rate.min(most).max(1));
             return;
         }
         let sample = u64::try_from(u128::from(bytes) * 1_000_000 / micros).unwrap_or(u64::MAX).max(1);
@@ -77,6 +84,8 @@ pub(super) struct Source {
     rtt: Option<Duration>,
     rtt_is_measured: bool,
     meter: Meter,
+    /// Bytes a second that it did not reach while nothing came.
+    at_most: u64,
     /// Its requests, the oldest first; at most [`Self::width`].
     pub(super) requests: Vec<u64>,
     /// Requests that it answers at once.
@@ -88,6 +97,8 @@ pub(super) struct Source {
     pub(super) failures: u32,
     /// Busy replies since then.
     pub(super) busy: u32,
+    /// How often it was asked in vain since then.
+    pub(super) disappointing: u32,
     /// Streams that ended early.
     pub(super) early: u32,
     pub(super) rests_until: Option<Instant>,
@@ -103,12 +114,14 @@ impl Source {
             rtt,
             rtt_is_measured: false,
             meter: Meter::default(),
+            at_most: u64::MAX,
             requests: Vec::with_capacity(width),
             width,
             seated: false,
             seated_at: now,
             failures: 0,
             busy: 0,
+            disappointing: 0,
             early: 0,
             rests_until: None,
             watched_since: now,
@@ -121,8 +134,10 @@ impl Source {
         self.meter.rate
     }
 
+    /// The same, or a guess: a source that was asked in vain is worth less each time.
     pub(super) fn rate(&self) -> u64 {
-        self.meter.rate.unwrap_or(GUESSED_RATE)
+        let guess = || (GUESSED_RATE >> (2 * self.disappointing.min(8))).min(self.at_most).max(1);
+        self.meter.rate.unwrap_or_else(guess)
     }
 
     pub(super) fn known_rtt(&self) -> Option<Duration> {
@@ -142,9 +157,13 @@ impl Source {
         self.rtt_is_measured = true;
     }
 
-    /// There was no reply in this time.
-    pub(super) fn unanswered_for(&mut self, time: Duration) {
-        self.rtt = self.rtt.map(|rtt| rtt.max(time)).or(Some(time.max(GUESSED_RTT)));
+    /// A request brought nothing in this time, perhaps not even a reply.
+    pub(super) fn asked_in_vain(&mut self, time: Duration, answered: bool) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1);
+        self.at_most = self.at_most.min(BAO_GROUP_BYTES * 1_000_000 / micros);
+        if !answered {
+            self.rtt = self.rtt.map(|rtt| rtt.max(time)).or(Some(time.max(GUESSED_RTT)));
+        }
     }
 
     /// A request goes out.
@@ -172,6 +191,11 @@ impl Source {
 
     pub(super) fn is_resting(&self, now: Instant) -> bool {
         self.rests_until.is_some_and(|until| until > now)
+    }
+
+    /// It brought something worth while.
+    pub(super) fn forgive(&mut self) {
+        (self.failures, self.busy, self.disappointing) = (0, 0, 0);
     }
 
     /// Leaves it alone for a while; somebody else gets its seat.

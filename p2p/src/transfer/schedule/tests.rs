@@ -30,12 +30,6 @@ fn bandwidths_add_up() {
         assert!(sim.complete);
         assert!(sim.ms < ideal * 105 / 100 + 400, "{count}: {} ms instead of {ideal}", sim.ms);
         assert!(sim.wasted() < 64, "{count}: {}", sim.wasted());
-        eprintln!(
-            "{count} sources: {} ms of {ideal}, {} wasted, {} requests",
-            sim.ms,
-            sim.wasted(),
-            sim.requests
-        );
     }
 }
 
@@ -56,7 +50,6 @@ fn five_sources_of_which_two_are_good() {
         let mut sim = Sim::bulk(size, &all);
         sim.run(200_000);
         assert!(sim.complete && alone.complete);
-        eprintln!("{size} {first}: {} vs {} ms, {} wasted", sim.ms, alone.ms, sim.wasted());
         assert!(sim.ms * 2 < alone.ms * 3, "{} ms, {} ms alone", sim.ms, alone.ms);
         assert!(sim.came.iter().all(|times| *times <= 2));
         assert_eq!(sim.dropped.get(&4), Some(&Why::Ended(End::BadBytes)));
@@ -175,13 +168,6 @@ fn no_underrun_when_the_sum_of_bandwidths_suffices() {
             sim.step();
         }
         let listener = sim.listener.unwrap();
-        eprintln!(
-            "{name}: first {:?}, {} underruns, {} wasted, {} requests",
-            listener.first_sound_ms,
-            listener.underruns,
-            sim.wasted(),
-            sim.requests
-        );
         assert!(sim.complete, "{name}");
         assert_eq!(listener.underruns, 0, "{name}");
         assert!(sim.wasted() < sim.came.len() as u64 / 4, "{name}: {}", sim.wasted());
@@ -236,6 +222,20 @@ fn who_is_added_later_helps_at_once() {
     assert!(sim.wasted() < 32, "{}", sim.wasted());
 }
 
+#[test]
+fn those_who_are_no_help_do_not_take_turns_for_ever() {
+    let mut all =
+        vec![good(1_200_000, 60), bad(330_000, 81, Turn::Stops, 0), bad(440_000, 95, Turn::Drips, 870)];
+    all.extend([good(3_000, 354), bad(55_000, 234, Turn::Drips, 1_200), bad(730_000, 222, Turn::Dies, 112)]);
+    all.extend([good(3_000, 4), bad(2 * MB, 215, Turn::Lies, 2_400), bad(4 * MB, 317, Turn::Busy(100), 0)]);
+    all.extend([bad(3 * MB, 55, Turn::Stalls, 4_245), bad(3 * MB, 30, Turn::Busy(4_200), 340)]);
+    all.iter_mut().skip(1).for_each(|one| one.hinted = false);
+    let mut sim = Sim::bulk(MB / 2, &all);
+    sim.bottleneck = Some(176_000);
+    sim.run(60_000);
+    assert!(sim.complete && sim.ms < 10_000, "{} ms", sim.ms);
+}
+
 fn any_character() -> impl Strategy<Value = Character> {
     let turns = prop_oneof![
         2 => Just(Turn::Good),
@@ -252,7 +252,7 @@ fn any_character() -> impl Strategy<Value = Character> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
 
     /// With one good source among any others, everything comes, no group more than twice, within the bounds.
     #[test]
@@ -281,8 +281,28 @@ proptest! {
         sim.run(300_000);
         prop_assert!(sim.complete, "{} of {} groups after {} ms", sim.came.iter().filter(|times| **times > 0).count(), sim.came.len(), sim.ms);
         prop_assert!(sim.came.iter().all(|times| *times <= 2), "{:?}", sim.came.iter().max());
-        let slowest = bottleneck.map_or(rate, |line| line.min(rate) / 8);
-        let patience = 15_000 + size * 1_000 * 3 / slowest.max(1);
+        // Those who are no help cost time to find out, and hold a part of the line until then.
+        let slowest = bottleneck.map_or(rate, |line| line.min(rate) / 3);
+        let patience = 10_000 + size * 1_000 * 2 / slowest.max(1);
         prop_assert!(sim.ms < patience, "{} ms for {size} bytes", sim.ms);
+    }
+
+    /// The sources together have half as much again as the song needs: no more than a moment is missed, while nobody
+    /// knows yet how slow each of them is.
+    #[test]
+    fn enough_bandwidth_is_enough(
+        mut all in prop::collection::vec((1u64..200, 20u64..100), 1..6),
+        rate in prop_oneof![Just(MP3), Just(FLAC)],
+    ) {
+        let parts: u64 = all.iter().map(|(_, part)| part).sum();
+        let good = all.drain(..).map(|(rtt, part)| good(rate * 3 / 2 * part / parts + 1, rtt));
+        let all: Vec<Character> = good.collect();
+        let mut sim = Sim::play(rate * 60, rate, rate * 2, &all);
+        for _ in 0..70_000 {
+            sim.step();
+        }
+        let listener = sim.listener.unwrap();
+        prop_assert!(sim.complete);
+        prop_assert!(listener.underruns < 1_000, "{} ms, first sound after {:?}", listener.underruns, listener.first_sound_ms);
     }
 }
