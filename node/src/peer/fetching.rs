@@ -13,7 +13,10 @@ use antiphon_p2p::{
 };
 use antiphon_proto::wire::Song;
 use anyhow::Context;
-use tokio::sync::{oneshot, watch};
+use tokio::{
+    sync::{oneshot, watch},
+    time::{Instant, sleep_until},
+};
 
 use super::{
     get::{Choice, GetProgress, SourceLine},
@@ -27,8 +30,10 @@ use crate::{
 
 /// Rounds over all encodings before giving up: a peer may be restarting.
 const ROUNDS: u32 = 3;
-/// The same while a peer has it but is busy: ten minutes.
+/// The same while another download here writes the file: ten minutes.
 const BUSY_ROUNDS: u32 = 300;
+/// A download that brings nothing for so long is given up: whoever has the file is busy.
+const NOTHING_FOR: Duration = Duration::from_secs(300);
 /// Pause between rounds.
 const ROUND_PAUSE: Duration = Duration::from_secs(2);
 /// How long a download that has begun waits for another source when all have left.
@@ -176,7 +181,7 @@ impl Fetching<'_> {
         }
         let feed = sources::feed(network, choice.index).await;
         let downloaded = with_progress(network, download, feed, progress).await;
-        let downloaded = downloaded.map_err(|error| trouble(error, &part))?;
+        let downloaded = downloaded.map_err(|error| trouble(error, &part))?.ok_or(Trouble::Busy)?;
         let resumed = wanted.bytes.saturating_sub(downloaded.fetched_bytes);
         let sources = brought(&downloaded.sources);
         let (library, folder, song, index) =
@@ -196,20 +201,27 @@ fn in_order<'c>(network: &Network, choices: &'c [Choice]) -> Vec<(usize, &'c Cho
     ordered
 }
 
+/// Downloads, and passes on how far it is; none when nothing came for too long.
 async fn with_progress(
     network: &Network,
     download: Download,
     feed: watch::Receiver<Vec<libp2p::PeerId>>,
     progress: &watch::Sender<GetProgress>,
-) -> Result<Downloaded, DownloadError> {
+) -> Result<Option<Downloaded>, DownloadError> {
     let (send, mut so_far) = watch::channel(DownloadProgress::default());
     let running = network.download(download, feed, send);
     tokio::pin!(running);
+    let (mut seen, mut give_up) = (0, Instant::now() + NOTHING_FOR);
     loop {
         tokio::select! {
-            downloaded = &mut running => return downloaded,
+            downloaded = &mut running => return downloaded.map(Some),
+            // Whoever has it is busy all the time.
+            () = sleep_until(give_up) => return Ok(None),
             Ok(()) = so_far.changed() => {
                 let now = so_far.borrow_and_update().clone();
+                if now.verified_bytes > seen {
+                    (seen, give_up) = (now.verified_bytes, Instant::now() + NOTHING_FOR);
+                }
                 let line = |source: &antiphon_p2p::SourceProgress| SourceLine {
                     peer: source.peer.to_string(),
                     bytes: source.bytes,

@@ -347,13 +347,14 @@ impl Presence {
         if said.event == Event::Goodbye {
             return self.leave(&author, (said.sequence, said.time_ms), now);
         }
+        let patience = self.expiry();
         let gone = &mut self.gone;
         let other = self.peers.entry(author).or_insert_with(|| {
             let mut other = Other::new(said, now, gone.take(&author));
             other.hidden = true;
             other
         });
-        (other.said, other.heard) = (said, now);
+        (other.said, other.heard, other.patience) = (said, now, patience);
         if other.hidden {
             other.hidden = false;
             let set = other.library.as_ref().map(|library| library.set.clone());
@@ -561,7 +562,7 @@ impl Presence {
         }
         self.tidied = now;
         let expiry = self.expiry();
-        let silent = |other: &Other| now.saturating_duration_since(other.heard) >= expiry;
+        let silent = |other: &Other| now.saturating_duration_since(other.heard) >= expiry.max(other.patience);
         let silent: Vec<(PeerId, (u64, u64))> = self
             .peers
             .iter()

@@ -1,6 +1,9 @@
 //! What is known of one other peer.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use antiphon_proto::{
     ContentHash,
@@ -40,6 +43,9 @@ pub(super) struct Other {
     pub(super) said: Announcement,
     /// When it came.
     pub(super) heard: Instant,
+    /// How long it may be silent after that, by the pace that it kept then: it changes its pace only with its next
+    /// announcement.
+    pub(super) patience: Duration,
     /// Left, or its connection closed, and nothing was heard since.
     pub(super) hidden: bool,
     pub(super) library: Option<Library>,
@@ -67,6 +73,7 @@ impl Other {
         Self {
             said,
             heard: now,
+            patience: Duration::ZERO,
             hidden: false,
             library,
             learning: Learning::Idle,

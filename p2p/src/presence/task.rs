@@ -40,6 +40,8 @@ use crate::{
 
 /// How often presence looks at the clock.
 const TICK: Duration = Duration::from_millis(100);
+/// How often the size of all sets is measured for the metrics: it looks at each.
+const MEASURE_EVERY: Duration = Duration::from_secs(1);
 /// How often peers that are heard of and not connected are sought.
 const SEEK_EVERY: Duration = Duration::from_secs(1);
 /// Contents whose place in the ledger is being looked up; more are looked up when the ledger grows.
@@ -236,6 +238,7 @@ impl Task {
         tasks.spawn(self.clone().resolve(resolving));
         tasks.spawn(self.clone().seek());
         let mut size = self.ledger.watch();
+        let mut measured = time::Instant::now();
         let mut ticks = time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.shared.with(|core| core.set_ledger_size(*size.borrow_and_update()));
@@ -249,7 +252,7 @@ impl Task {
                 }
             }
             while tasks.try_join_next().is_some() {}
-            self.act(&resolve, &mut tasks).await;
+            self.act(&resolve, &mut tasks, &mut measured).await;
         }
     }
 
@@ -257,6 +260,7 @@ impl Task {
         self: &Arc<Self>,
         resolve: &mpsc::Sender<(PeerId, ContentHash, bool)>,
         tasks: &mut JoinSet<()>,
+        measured: &mut time::Instant,
     ) {
         loop {
             let effect = {
@@ -282,6 +286,10 @@ impl Task {
                 }
             }
         }
+        if measured.elapsed() < MEASURE_EVERY {
+            return;
+        }
+        *measured = time::Instant::now();
         let (peers, songs, bytes) = self.shared.size();
         let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         self.metrics.peers_online.set(number(peers as u64));

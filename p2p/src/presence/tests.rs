@@ -326,6 +326,43 @@ fn songs_that_the_own_ledger_does_not_have_yet_are_shown_when_it_does() {
     assert!(world.agrees());
 }
 
+/// Nine of ten peers are gone at once, as when a network splits. Who is left spoke last at the pace of the large network, and
+/// speaks more often only from its next announcement on.
+#[test]
+fn who_is_left_when_most_are_gone_at_once_is_not_given_up() {
+    let start = Instant::now();
+    let mut presence = Presence::new(PeerId::random(), Params::default(), 0, start);
+    let peers: Vec<PeerId> = (0..1_000).map(|_| PeerId::random()).collect();
+    let said = |sequence| Announcement {
+        event: Event::Digest,
+        flags: Flags::default(),
+        songs: 0,
+        sequence,
+        time_ms: 0,
+        ledger_size: 0,
+        digest: LibrarySum::default().digest(),
+    };
+    // Everybody knows as many as this one does, and speaks at that pace; after 100 seconds only every tenth does.
+    let step = Duration::from_millis(50);
+    let mut speaks: Vec<(u32, u64)> = (0..1_000).map(|at| (at, 1)).collect();
+    for now in 0..6_000 {
+        let time = start + step * now;
+        while presence.poll(time, 0).is_some() {}
+        let known = u32::try_from(presence.online().peers()).unwrap();
+        for (number, (at, sequence)) in speaks.iter_mut().enumerate().filter(|(_, next)| next.0 == now) {
+            if now >= 2_000 && number % 10 > 0 {
+                continue;
+            }
+            assert!(*sequence == 1 || presence.is_known(&peers[number]), "{number} was given up at {now}");
+            let verdict = presence.handle_announcement(peers[number], &said(*sequence).to_bytes(), time);
+            assert_eq!(verdict, Verdict::Accept);
+            // The network was there before this one came: its pace is that of all from the first round.
+            (*at, *sequence) = (now + if now < 2_000 { 1_000 } else { known.max(100) }, *sequence + 1);
+        }
+    }
+    assert_eq!(presence.online().peers(), 100);
+}
+
 #[test]
 fn what_breaks_the_rules_is_dropped() {
     let now = Instant::now();
