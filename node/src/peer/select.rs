@@ -84,9 +84,9 @@ pub fn select(ledger: &Ledger, index: &Index, words: &str) -> anyhow::Result<Sel
     Candidates::of(ledger, index, words)?.one(ledger, index)
 }
 
-/// Finds the songs that `words` mean: one as [`select`] does, or all of an album or artist. `album:NAME`, `artist:NAME` and
-/// both together say so; plain words mean an album or artist when they are its whole name and no song's whole title.
-/// Albums are in the order of their tracks. Reads the ledger; call it off the event loop.
+/// Finds the songs that `words` mean: one as [`select`] does, or all of an album or artist. `album:NAME`, `artist:NAME`
+/// and both together say so; plain words mean an album or artist when they are its whole name and no song's whole
+/// title. Albums are in the order of their tracks. Reads the ledger; call it off the event loop.
 ///
 /// # Errors
 /// As [`select`]; [`Kind::Usage`] for more than [`MANY`] songs too.

@@ -1,6 +1,7 @@
 //! What somebody online serves right now, by artist, genre, album and track.
 //!
-//! A song counts for its artist and for whoever its album is by, where these are two. Songs without an album are tracks only.
+//! A song counts for its artist and for whoever its album is by, where these are two. Songs without an album are tracks
+//! only.
 
 use serde::{Deserialize, Serialize};
 

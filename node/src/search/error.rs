@@ -4,8 +4,8 @@ use std::{io, path::PathBuf};
 
 use antiphon_ledger::ReadError;
 
-/// Why the index did not answer. It is derived data: the next [`super::Index::update`] looks at it again and makes it anew
-/// where it is damaged.
+/// Why the index did not answer. It is derived data: the next [`super::Index::update`] looks at it again and makes it
+/// anew where it is damaged.
 #[derive(Debug, thiserror::Error)]
 pub enum SearchError {
     /// The folder of the index.

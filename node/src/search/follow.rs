@@ -1,7 +1,7 @@
 //! Keeps a running peer's index up to date: in the background, and seldom enough for an SD card.
 //!
-//! Each commit writes some fifty kilobytes, however little is new. So what comes after a quiet time is indexed at once, and
-//! while blocks keep coming, waits get longer, unless enough for a batch has come or somebody asks.
+//! Each commit writes some fifty kilobytes, however little is new. So what comes after a quiet time is indexed at once,
+//! and while blocks keep coming, waits get longer, unless enough for a batch has come or somebody asks.
 
 use std::{
     sync::Arc,

@@ -1,7 +1,7 @@
 //! Songs grouped by a name, over all segments.
 //!
-//! In a segment a name is a number in a sorted dictionary. Only names that some song of the answer has are looked up there,
-//! and those with one key become one group, whose name is what most of its songs call it.
+//! In a segment a name is a number in a sorted dictionary. Only names that some song of the answer has are looked up
+//! there, and those with one key become one group, whose name is what most of its songs call it.
 
 use std::collections::HashMap;
 

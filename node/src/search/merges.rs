@@ -1,6 +1,7 @@
 //! Which segments are made one, so that few are left to look into.
 //!
-//! Segments are kept in the order of the ledger: only neighbours are merged, and only at the end, where the new ones are.
+//! Segments are kept in the order of the ledger: only neighbours are merged, and only at the end, where the new ones
+//! are.
 
 /// Segments below this many documents count as equally small: merging them costs next to nothing.
 const SMALL: u32 = 128;
@@ -15,8 +16,8 @@ fn level(documents: u32) -> u32 {
     (documents / SMALL).checked_ilog(FACTOR).map_or(0, |log| log + 1)
 }
 
-/// Where the segments begin that are to be made one, given the number of documents in each, oldest first; `None` when all
-/// may stay. The smaller ones behind them go along.
+/// Where the segments begin that are to be made one, given the number of documents in each, oldest first; `None` when
+/// all may stay. The smaller ones behind them go along.
 pub(super) fn due(documents: &[u32]) -> Option<usize> {
     let (mut highest, mut alike, mut sum) = (0, 0, 0u32);
     let mut due = None;

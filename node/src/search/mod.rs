@@ -1,8 +1,8 @@
 //! Finding songs by words, and what is online by name.
 //!
 //! The index is derived from the ledger and may be deleted at any time. It covers the blocks up to [`Index::size`];
-//! [`Index::update`] brings it up to the ledger, opening it first and making it anew where it is missing, damaged, or of
-//! another version or ledger. Questions are answered from the last commit, whatever an update is doing meanwhile.
+//! [`Index::update`] brings it up to the ledger, opening it first and making it anew where it is missing, damaged, or
+//! of another version or ledger. Questions are answered from the last commit, whatever an update is doing meanwhile.
 //!
 //! [`words`] says what a text is made of, [`schema`] what is kept of a block, [`store`] how that gets to the disk,
 //! [`query`] which songs some words mean and how they are ranked, [`discover`] how what is online is grouped.
@@ -145,8 +145,8 @@ pub struct Index {
 }
 
 impl Index {
-    /// The index in the folder `root` of the data directory, of these blocks. Nothing is read or made yet; the caller holds
-    /// the data directory.
+    /// The index in the folder `root` of the data directory, of these blocks. Nothing is read or made yet; the caller
+    /// holds the data directory.
     #[must_use]
     pub fn new(root: &Path, network: &NetworkId, blocks: Arc<dyn Blocks>) -> Self {
         Self {
@@ -176,8 +176,8 @@ impl Index {
         self.view().map(|view| view.size())
     }
 
-    /// Brings the index up to the end of the ledger, making it anew where needed. `stop` is asked now and then, `tell` hears
-    /// the number of blocks covered.
+    /// Brings the index up to the end of the ledger, making it anew where needed. `stop` is asked now and then, `tell`
+    /// hears the number of blocks covered.
     ///
     /// # Errors
     /// What stands in the way. What was committed stays; calling again looks at it anew.
@@ -303,7 +303,8 @@ impl Index {
         }
     }
 
-    /// Works on a question, when it is its turn. A question that fails on files that were found whole has them looked at again.
+    /// Works on a question, when it is its turn. A question that fails on files that were found whole has them looked
+    /// at again.
     fn ask<T>(&self, work: impl FnOnce(&Snapshot) -> Result<T>) -> Result<T> {
         let view = self.view()?;
         let _turn = Turn::take(self);
@@ -406,7 +407,8 @@ impl Index {
         self.ask(|view| names::albums(view, name, most))
     }
 
-    /// The artist of this name, up to case, accents and punctuation, of the whole ledger. Songs beyond `most` are left out.
+    /// The artist of this name, up to case, accents and punctuation, of the whole ledger. Songs beyond `most` are left
+    /// out.
     ///
     /// # Errors
     /// When the index cannot be read.

@@ -1,9 +1,9 @@
 //! Which songs are meant by some words.
 //!
-//! Every word must be found somewhere in a song's title, artist, album or genre. A word counts by how it was found (whole,
-//! as a beginning, with typing errors), then by where, and a song by the sum over its words: numbers that depend on
-//! nothing but the song and the query. Words are looked up one after the other in each segment, with one byte for each
-//! document.
+//! Every word must be found somewhere in a song's title, artist, album or genre. A word counts by how it was found
+//! (whole, as a beginning, with typing errors), then by where, and a song by the sum over its words: numbers that
+//! depend on nothing but the song and the query. Words are looked up one after the other in each segment, with one byte
+//! for each document.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 

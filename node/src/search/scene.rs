@@ -1,8 +1,8 @@
 //! The work behind [`super::discover`]: from the indexes that are online to lists by name.
 //!
-//! Three steps: the songs of these indexes that pass the filter, as rows of (segment, document); the groups of each row, by
-//! the columns that a list needs; then, for the groups of the page only, who is online with them. Memory goes by what is
-//! online: about 40 bytes a song.
+//! Three steps: the songs of these indexes that pass the filter, as rows of (segment, document); the groups of each
+//! row, by the columns that a list needs; then, for the groups of the page only, who is online with them. Memory goes
+//! by what is online: about 40 bytes a song.
 
 use std::{collections::HashMap, hash::Hash, ops::Range};
 

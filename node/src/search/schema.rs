@@ -1,8 +1,8 @@
 //! What the index holds of a block.
 //!
 //! Words of titles, artists, albums and genres lead to documents; columns lead from documents to names, numbers and
-//! ledger indexes. Nothing else is kept: what is shown of a song is read from the ledger. A variant is a document of its
-//! own that has no words and names its song, so nothing that was written ever changes.
+//! ledger indexes. Nothing else is kept: what is shown of a song is read from the ledger. A variant is a document of
+//! its own that has no words and names its song, so nothing that was written ever changes.
 
 use antiphon_proto::wire::Song;
 use tantivy::{

@@ -1,8 +1,8 @@
 //! The index on disk: opened and checked, made anew where that is needed, and added to.
 //!
-//! Nothing that was committed is changed, segments are only replaced by their sum, and the engine names its files in one
-//! small file that is replaced at once: a kill at any moment leaves the last commit. Each commit says up to which block it
-//! goes, of which network, and what the last block was.
+//! Nothing that was committed is changed, segments are only replaced by their sum, and the engine names its files in
+//! one small file that is replaced at once: a kill at any moment leaves the last commit. Each commit says up to which
+//! block it goes, of which network, and what the last block was.
 
 use std::{
     fs, io,
@@ -159,7 +159,8 @@ impl Store {
         Ok(writer)
     }
 
-    /// Adds the next blocks, at most [`BATCH`], and commits them. A writer that is dropped after an error has changed nothing.
+    /// Adds the next blocks, at most [`BATCH`], and commits them. A writer that is dropped after an error has changed
+    /// nothing.
     pub(super) fn add(
         &mut self,
         writer: &mut IndexWriter,

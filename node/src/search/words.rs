@@ -86,8 +86,8 @@ fn spelled(letter: char) -> Option<&'static str> {
     })
 }
 
-/// Whether a letter is of a script that puts no spaces between words, or hangs endings on them: Han, kana, Hangul, Thai,
-/// Lao, Burmese, Khmer. Each such letter is a word.
+/// Whether a letter is of a script that puts no spaces between words, or hangs endings on them: Han, kana, Hangul,
+/// Thai, Lao, Burmese, Khmer. Each such letter is a word.
 pub(super) fn stands_alone(letter: char) -> bool {
     matches!(letter,
         '\u{e00}'..='\u{eff}' | '\u{1000}'..='\u{109f}' | '\u{1780}'..='\u{17ff}' | '\u{2e80}'..='\u{2fdf}'

@@ -7,8 +7,8 @@ use antiphon_proto::wire::Song;
 
 use super::{super::*, NETWORK};
 
-/// Songs by number: words as often as in languages (Zipf), a dozen tracks to an album, albums by artists of any fame, and
-/// every eighth block a variant.
+/// Songs by number: words as often as in languages (Zipf), a dozen tracks to an album, albums by artists of any fame,
+/// and every eighth block a variant.
 struct Made(u64);
 
 /// Different numbers that look random for different inputs.
