@@ -340,3 +340,25 @@ pub(super) fn tidy(folder: &Path, most: u64, kept: &Path) -> io::Result<Vec<Path
     }
     Ok(removed)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[test]
+    fn the_oldest_go_first_and_what_is_kept_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let paths: Vec<PathBuf> = ["a", "b.part", "c", "d"].map(|name| directory.path().join(name)).into();
+        let start = SystemTime::now() - Duration::from_secs(100);
+        for (path, age) in paths.iter().zip(0..) {
+            fs::write(path, [0; 100]).unwrap();
+            let file = fs::File::options().write(true).open(path).unwrap();
+            file.set_modified(start + Duration::from_secs(age)).unwrap();
+        }
+        assert_eq!(tidy(directory.path(), 400, &paths[0]).unwrap(), Vec::<PathBuf>::new());
+        assert_eq!(tidy(directory.path(), 250, &paths[0]).unwrap(), paths[1..3]);
+        assert_eq!(tidy(directory.path(), 0, Path::new("")).unwrap(), [paths[0].clone(), paths[3].clone()]);
+    }
+}
