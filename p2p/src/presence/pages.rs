@@ -80,10 +80,17 @@ impl Pages {
 
     /// The set.
     #[must_use]
-    pub fn finish(mut self) -> RoaringBitmap {
-        self.set.optimize();
-        self.set
+    pub fn finish(self) -> RoaringBitmap {
+        compact(self.set)
     }
+}
+
+/// A set that is kept: in its shortest form and without room to grow, of which one that was made song by song has half as
+/// much again as songs.
+pub(super) fn compact(mut set: RoaringBitmap) -> RoaringBitmap {
+    set.optimize();
+    // The copy's vectors are as long as what is in them.
+    set.clone()
 }
 
 fn varint(bytes: &mut std::slice::Iter<'_, u8>) -> Option<u64> {
@@ -136,6 +143,15 @@ mod tests {
         let full = vec![0; limits::LIBRARY_PAGE_BYTES];
         let refused = (0..100).find_map(|_| pages.push(&full).err());
         assert_eq!(refused, Some(PageError::Songs));
+    }
+
+    #[test]
+    fn a_set_has_no_room_that_it_does_not_use() {
+        let spread: RoaringBitmap = (0..10_000u32).map(|number| number * 101).collect();
+        let sides = decode(&encode(&spread)).unwrap().statistics();
+        assert_eq!(sides.n_values_array_containers, 10_000);
+        // The room for one value, by the library's count, is four bytes.
+        assert_eq!(sides.n_bytes_array_containers, 4 * 10_000);
     }
 
     proptest! {

@@ -8,6 +8,8 @@ use antiphon_proto::limits;
 use negentropy::{Bound, Error, Id, Item, Negentropy, NegentropyStorageBase, Storage};
 use roaring::RoaringBitmap;
 
+use super::pages::compact;
+
 /// What a message may be long; negentropy ends it there and goes on in the next.
 const FRAME_BYTES: u64 = limits::LIBRARY_PAGE_BYTES as u64;
 
@@ -71,9 +73,8 @@ impl Learner {
 
     /// The other's set, once there is no next message.
     #[must_use]
-    pub fn finish(mut self) -> RoaringBitmap {
-        self.set.optimize();
-        self.set
+    pub fn finish(self) -> RoaringBitmap {
+        compact(self.set)
     }
 }
 
