@@ -3,6 +3,8 @@
 //! Machines are noisy, so every bench runs its subject and its peer in turn, in the same run, and reports the ratio
 //! of the medians. Nothing here is a test.
 
+pub mod presence;
+
 use std::{path::PathBuf, process::Command};
 
 use antiphon_proto::{
