@@ -1,11 +1,11 @@
-//! What the benches share: medians, ratios, songs and real music.
+//! What the benches share: medians, ratios, processor time, songs and real music.
 //!
 //! Machines are noisy, so every bench runs its subject and its peer in turn, in the same run, and reports the ratio
 //! of the medians. Nothing here is a test.
 
 pub mod presence;
 
-use std::{path::PathBuf, process::Command};
+use std::{path::PathBuf, process::Command, time::Instant};
 
 use antiphon_proto::{
     SecretKey,
@@ -55,6 +55,107 @@ pub fn median(values: &[f64]) -> f64 {
         odd if odd % 2 == 1 => sorted[odd / 2],
         even => f64::midpoint(sorted[even / 2 - 1], sorted[even / 2]),
     }
+}
+
+/// Processor time of this process so far, user and system, on all cores, in seconds. 0 where there is no `/proc`.
+#[must_use]
+pub fn processor_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The name of the program, in parentheses, may hold spaces; both times are the 12th and 13th field behind it.
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
+    let ticks = |field: usize| fields.get(field).and_then(|ticks| ticks.parse::<f64>().ok()).unwrap_or(0.0);
+    (ticks(11) + ticks(12)) / 100.0
+}
+
+/// What one transfer took.
+#[derive(Debug, Clone, Copy)]
+pub struct Cost {
+    /// Seconds on the clock.
+    pub seconds: f64,
+    /// Processor seconds of both ends together.
+    pub processor: f64,
+}
+
+/// Measures from [`Self::start`] to [`Self::stop`].
+#[derive(Debug)]
+pub struct Stopwatch {
+    start: Instant,
+    processor: f64,
+}
+
+impl Stopwatch {
+    /// Begins now.
+    #[must_use]
+    pub fn start() -> Self {
+        Self { start: Instant::now(), processor: processor_seconds() }
+    }
+
+    /// What has passed.
+    #[must_use]
+    pub fn stop(&self) -> Cost {
+        let processor = processor_seconds() - self.processor;
+        Cost { seconds: self.start.elapsed().as_secs_f64(), processor }
+    }
+}
+
+/// Costs of several kinds of transfer, round by round; the first kind is the yardstick.
+#[derive(Debug)]
+pub struct Rounds {
+    names: Vec<String>,
+    costs: Vec<Vec<Cost>>,
+    mebibytes: f64,
+}
+
+impl Rounds {
+    /// For transfers of `bytes` of the kinds `names`.
+    #[must_use]
+    pub fn new(names: &[&str], bytes: usize) -> Self {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        Self { costs: vec![Vec::new(); names.len()], names, mebibytes: bytes as f64 / f64::from(1 << 20) }
+    }
+
+    /// The kinds in the order of a round: another one begins each time, so that none is always behind the same one.
+    pub fn order(&self, round: usize) -> impl Iterator<Item = usize> + use<> {
+        let count = self.names.len();
+        (0..count).map(move |place| (place + round) % count)
+    }
+
+    /// Adds what a kind took in the next round.
+    pub fn add(&mut self, kind: usize, cost: Cost) {
+        self.costs[kind].push(cost);
+    }
+
+    /// A table in Markdown: medians, with the slowest and the fastest in parentheses. The ratio to the yardstick is the
+    /// median of the ratios in each round: what else the machine does changes both more than their ratio.
+    #[must_use]
+    pub fn table(&self) -> String {
+        let mut text = format!(
+            "| | MiB/s | of {} | CPU s/GiB |\n|---|---|---|---|\n",
+            self.names.first().map_or("", String::as_str)
+        );
+        for (name, costs) in self.names.iter().zip(&self.costs) {
+            let rates: Vec<f64> = costs.iter().map(|cost| self.mebibytes / cost.seconds).collect();
+            let pairs = self.costs[0].iter().zip(costs);
+            let ratios: Vec<f64> = pairs.map(|(base, cost)| base.seconds / cost.seconds).collect();
+            let processor: Vec<f64> =
+                costs.iter().map(|cost| cost.processor * 1024.0 / self.mebibytes).collect();
+            text += &format!(
+                "| {name} | {} | {} | {} |\n",
+                spread(&rates, 0),
+                spread(&ratios, 2),
+                spread(&processor, 2)
+            );
+        }
+        text
+    }
+}
+
+/// The median, and the smallest and the largest value in parentheses.
+#[must_use]
+pub fn spread(values: &[f64], decimals: usize) -> String {
+    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    format!("{:.decimals$} ({least:.decimals$} to {most:.decimals$})", median(values))
 }
 
 /// Audio files of Debian packages that are installed.

@@ -15,6 +15,7 @@ import { ping } from '@libp2p/ping'
 import { tcp } from '@libp2p/tcp'
 import { yamux } from '@libp2p/yamux'
 import { multiaddr } from '@multiformats/multiaddr'
+import { blake3 } from '@noble/hashes/blake3.js'
 import { createLibp2p } from 'libp2p'
 import { Library, decode, encode, fromHex, toJson } from './announcement.mjs'
 import { PROTOCOL, answer, greet } from './library.mjs'
@@ -39,6 +40,13 @@ function tell (event, details) {
 
 const failed = what => error => tell('error', { what, text: String(error?.stack ?? error) })
 
+/** What all peers call a message: 16 bytes of BLAKE3 over its author and its envelope's sequence. */
+function messageId (message) {
+  const sequence = Buffer.alloc(8)
+  sequence.writeBigUInt64BE(message.sequenceNumber)
+  return blake3(Buffer.concat([message.from.toMultihash().bytes, sequence])).subarray(0, 16)
+}
+
 /** The QUIC transport, where there is a build of it for this machine. */
 async function quicIfAny () {
   try {
@@ -58,7 +66,7 @@ const node = await createLibp2p({
   services: {
     identify: identify(),
     ping: ping(),
-    gossip: gossipsub({ globalSignaturePolicy: StrictSign, allowPublishToZeroTopicPeers: true })
+    gossip: gossipsub({ globalSignaturePolicy: StrictSign, allowPublishToZeroTopicPeers: true, msgIdFn: messageId })
   }
 })
 const gossip = node.services.gossip
