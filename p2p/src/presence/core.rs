@@ -69,6 +69,8 @@ impl Default for Params {
 pub enum Verdict {
     /// Use it and pass it on.
     Accept,
+    /// Pass it on, but there is no room for it here.
+    Forward(Dropped),
     /// Drop it. Honest peers send such a thing now and then.
     Ignore(Dropped),
     /// Drop it, and count it against who sent it.
@@ -278,6 +280,7 @@ impl Presence {
         match self.judge(&author, &said, false) {
             Ok(()) => {}
             Err(dropped @ (Dropped::Numbers | Dropped::Replayed)) => return Verdict::Reject(dropped),
+            Err(Dropped::Full) => return Verdict::Forward(Dropped::Full),
             Err(dropped) => return Verdict::Ignore(dropped),
         }
         self.hear(author, said, now);

@@ -414,7 +414,7 @@ fn what_breaks_the_rules_is_dropped() {
     }
     let mine = Verdict::Ignore(Dropped::Own);
     assert_eq!(presence.handle_announcement(local, &good.to_bytes(), now), mine);
-    let full = Verdict::Ignore(Dropped::Full);
+    let full = Verdict::Forward(Dropped::Full);
     assert_eq!(presence.handle_announcement(PeerId::random(), &good.to_bytes(), now), full);
 }
 

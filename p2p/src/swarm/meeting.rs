@@ -72,6 +72,10 @@ impl Actor {
                 Metrics::count(&self.metrics.announcements, "accepted");
                 MessageAcceptance::Accept
             }
+            Verdict::Forward(dropped) => {
+                Metrics::count(&self.metrics.announcements, dropped.name());
+                MessageAcceptance::Accept
+            }
             Verdict::Ignore(dropped) => {
                 Metrics::count(&self.metrics.announcements, dropped.name());
                 MessageAcceptance::Ignore
