@@ -123,5 +123,6 @@ fn an_idle_peer_is_small() {
     });
     // What is new is indexed for searching first, which takes some memory for a moment.
     wait_for("the search index", || (machine.json(&["search", "tune"])["behind"] == 0).then_some(()));
-    wait_for("less than 40 MB of memory", || (peer.memory_kb("VmRSS") < 40_000).then_some(()));
+    // The rest is pages of the program, which the system takes back when it wants to; a build for tests has many.
+    wait_for("less than 12 MB of its own", || (peer.memory_kb("RssAnon") < 12_000).then_some(()));
 }
