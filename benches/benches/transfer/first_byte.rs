@@ -14,7 +14,8 @@ use antiphon_p2p::{Download, DownloadProgress, Multiaddr, Network, PeerId, libp2
 use tokio::sync::watch;
 
 use crate::{
-    ours::{QUIC, TCP},
+    TCP,
+    ours::QUIC,
     relay::{Path, Relay},
     served::OneFile,
 };

@@ -24,10 +24,11 @@ mod served;
 use std::path::PathBuf;
 
 use antiphon_benches::Rounds;
-use ours::{QUIC, TCP};
+use ours::QUIC;
 use raw::Ends;
 use served::OneFile;
 
+const TCP: &str = "/ip4/127.0.0.1/tcp/0";
 const NAMES: [&str; 5] = [
     "raw quinn, file to file",
     "raw quinn, memory to memory",

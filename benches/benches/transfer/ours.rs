@@ -9,7 +9,6 @@ use tokio::sync::watch;
 use crate::served::OneFile;
 
 pub(crate) const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
-pub(crate) const TCP: &str = "/ip4/127.0.0.1/tcp/0";
 
 /// The whole file from so many sources that are connected already, into a partial file in `folder`.
 pub(crate) async fn download(listen: &str, sources: u8, file: &Arc<OneFile>, folder: &Path) -> Cost {

@@ -1,5 +1,7 @@
 //! The verifying end of a Bao stream, without I/O: bytes in, verified groups out.
 
+use std::collections::VecDeque;
+
 use antiphon_proto::{ContentHash, wire::ByteRange};
 use bao_tree::{
     BaoTree, TreeNode,
@@ -41,7 +43,8 @@ pub enum Verified<'a> {
 pub struct Decoder {
     tree: BaoTree,
     pieces: ResponseIter,
-    next: Option<BaoChunk>,
+    /// The coming pieces up to the next group: at most one for each level of the tree.
+    ahead: VecDeque<BaoChunk>,
     /// Hashes that the coming pieces must have, the next one last. At most one for each level of the tree.
     expected: Vec<[u8; 32]>,
 }
@@ -51,18 +54,23 @@ impl Decoder {
     #[must_use]
     pub fn new(content: &ContentHash, size: u64, ranges: &[ByteRange]) -> Self {
         let tree = tree::tree(size);
-        let mut pieces = ResponseIter::new(tree, tree::covering(ranges, size));
-        let next = pieces.next();
-        Self { tree, pieces, next, expected: vec![*content.as_bytes()] }
+        let pieces = ResponseIter::new(tree, tree::covering(ranges, size));
+        let mut decoder = Self { tree, pieces, ahead: VecDeque::new(), expected: vec![*content.as_bytes()] };
+        decoder.look_ahead();
+        decoder
     }
 
     /// How many bytes [`Self::feed`] takes next: 64 or at most 16,384; none at the end of the stream.
     #[must_use]
     pub fn wants(&self) -> Option<usize> {
-        self.next.as_ref().map(|piece| match piece {
-            BaoChunk::Parent { .. } => tree::PAIR,
-            BaoChunk::Leaf { size, .. } => *size,
-        })
+        self.ahead.front().map(length_of)
+    }
+
+    /// How many bytes there are up to the end of the next group: with fewer, nothing more can be used. Zero at the end
+    /// of the stream.
+    #[must_use]
+    pub fn until_group(&self) -> usize {
+        self.ahead.iter().map(length_of).sum()
     }
 
     /// Checks the next piece.
@@ -70,10 +78,23 @@ impl Decoder {
     /// # Errors
     /// [`BadBytes`] for bytes of another file or another length; the decoder is then at its end.
     pub fn feed<'a>(&mut self, bytes: &'a [u8]) -> Result<Verified<'a>, BadBytes> {
-        let piece = self.next.take().ok_or(BadBytes { offset: self.tree.size() })?;
-        let verified = self.check(&piece, bytes)?;
-        self.next = self.pieces.next();
+        let piece = self.ahead.pop_front().ok_or(BadBytes { offset: self.tree.size() })?;
+        let verified = self.check(&piece, bytes).inspect_err(|_| self.ahead.clear())?;
+        if self.ahead.is_empty() {
+            self.look_ahead();
+        }
         Ok(verified)
+    }
+
+    /// Takes the pieces up to the next group out of the walk.
+    fn look_ahead(&mut self) {
+        for piece in self.pieces.by_ref() {
+            let is_group = matches!(piece, BaoChunk::Leaf { .. });
+            self.ahead.push_back(piece);
+            if is_group {
+                break;
+            }
+        }
     }
 
     fn check<'a>(&mut self, piece: &BaoChunk, bytes: &'a [u8]) -> Result<Verified<'a>, BadBytes> {
@@ -103,6 +124,14 @@ impl Decoder {
                 Ok(Verified::Group { offset, data: bytes })
             }
         }
+    }
+}
+
+/// Bytes of a piece on the wire.
+fn length_of(piece: &BaoChunk) -> usize {
+    match piece {
+        BaoChunk::Parent { .. } => tree::PAIR,
+        BaoChunk::Leaf { size, .. } => *size,
     }
 }
 

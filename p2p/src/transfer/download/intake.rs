@@ -109,6 +109,11 @@ impl Intake {
         Ok(())
     }
 
+    /// How many bytes more make a whole group. Fewer are not worth a thread's attention.
+    pub(super) fn lacking(&self) -> usize {
+        self.decoder.until_group().saturating_sub(self.begun.len())
+    }
+
     /// Whether all that was asked for came.
     pub(super) fn is_complete(&self) -> bool {
         self.decoder.wants().is_none()

@@ -11,7 +11,11 @@ use std::{
 use antiphon_proto::wire::AudioRequest;
 use futures::{AsyncReadExt, FutureExt};
 use libp2p::PeerId;
-use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{self, Instant},
+};
 use tokio_util::task::TaskTracker;
 
 use super::intake::{Buffers, Intake, Refusal};
@@ -25,6 +29,10 @@ use crate::{
 
 /// What is worth a thread's attention when more is there already: half a buffer.
 const ENOUGH_BYTES: usize = crate::transfer::encode::PIECE_BYTES / 2;
+
+/// How long a whole group waits for more, unless it is the first one of its request: with several sources each brings
+/// little at a time, and every hand-over to a thread wakes two. Far less than what counts as late.
+const LINGER: Duration = Duration::from_millis(5);
 
 /// How a request ended.
 #[derive(Debug)]
@@ -125,10 +133,9 @@ impl Asking {
         let mut idle = Some(intake);
         let mut job: Option<Job> = None;
         let (mut buffer, mut filled, mut open) = (self.buffers.take(), 0, true);
+        let mut due = Due::default();
         loop {
-            if filled > 0
-                && let Some(intake) = idle.take()
-            {
+            if let Some(intake) = idle.take_if(|intake| due.is_now(intake, filled, open)) {
                 let next = std::mem::replace(&mut buffer, self.buffers.take());
                 job = Some(self.verify(intake, next, filled));
                 filled = 0;
@@ -158,6 +165,7 @@ impl Asking {
                         Err(Refusal::Disk(error)) => return Ended::Disk(error),
                     }
                 }
+                () = due.passes(), if due.at.is_some() => due.passed = true,
             }
         }
     }
@@ -168,6 +176,38 @@ impl Asking {
             let taken = intake.take(buffer.get(..filled).unwrap_or_default());
             (intake, buffer, taken)
         })
+    }
+}
+
+/// When what is in the buffer goes to a thread.
+#[derive(Debug, Default)]
+struct Due {
+    /// For the whole group that waits.
+    at: Option<Instant>,
+    passed: bool,
+    /// Whether the request's first group went.
+    begun: bool,
+}
+
+impl Due {
+    /// The first group at once, then half a buffer, or at least a group that has waited. Of a stream that ended also the
+    /// rest, which may tell why.
+    fn is_now(&mut self, intake: &Intake, filled: usize, open: bool) -> bool {
+        let whole = filled > 0 && filled >= intake.lacking();
+        let now = filled > 0 && (!open || whole && (!self.begun || self.passed || filled >= ENOUGH_BYTES));
+        if now {
+            *self = Self { begun: true, ..Self::default() };
+        } else if whole && self.at.is_none() {
+            self.at = Some(Instant::now() + LINGER);
+        }
+        now
+    }
+
+    async fn passes(&self) {
+        match self.at {
+            Some(at) if !self.passed => time::sleep_until(at).await,
+            _ => std::future::pending().await,
+        }
     }
 }
 
