@@ -14,12 +14,7 @@ use crate::{
     failure::{Failure, Kind},
     library::scan::{NOT_AUDIO_NAME, Report},
     ops::{self, MatchReport, Status},
-    peer::{
-        catchup::Progress,
-        get::{Gotten, SourceLine},
-        play::PlayReport,
-        select::name,
-    },
+    peer::{catchup::Progress, choice::SourceLine, get::Gotten, play::PlayReport, select::name},
 };
 
 /// Files that are named one by one before the rest is counted.

@@ -14,8 +14,9 @@ use super::{client::Client, store::Proven};
 use crate::{
     failure::{Failure, Kind},
     peer::{
+        choice::{Choice, GetProgress},
         fetching::Fetching,
-        get::{Choice, GetProgress, GetReport, GetRequest},
+        get::{GetReport, GetRequest},
     },
     system::pathhex,
 };

@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::{
-    get::{Choice, GetProgress, SourceLine},
+    choice::{Choice, GetProgress, SourceLine},
     place::{self, Destination, Wanted},
     sources,
 };

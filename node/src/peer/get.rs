@@ -2,18 +2,16 @@
 
 use std::{fs, path::Path, time::Instant};
 
-use antiphon_proto::{
-    Container, ContentHash,
-    wire::{Song, block::Body},
-};
+use antiphon_proto::wire::{Song, block::Body};
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::{
     Peer,
+    choice::{Choice, GetProgress, SourceLine},
     fetching::{Fetching, Got},
-    place::{self, Destination, Wanted},
+    place::{self, Destination},
     select::{self, Selected},
 };
 use crate::{
@@ -61,15 +59,6 @@ pub struct GetReport {
     pub sources: Vec<SourceLine>,
     /// How long it took.
     pub seconds: f64,
-}
-
-/// What a peer brought.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SourceLine {
-    /// libp2p peer id.
-    pub peer: String,
-    /// Verified bytes of the file.
-    pub bytes: u64,
 }
 
 /// What was got of an album or artist.
@@ -135,41 +124,6 @@ impl GetReport {
         progress.send_modify(|now| (now.verified_bytes, now.total) = (self.bytes, self.bytes));
         self.seconds = (started.elapsed().as_secs_f64() * 1_000.0).round() / 1_000.0;
         self
-    }
-}
-
-/// How far it is.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GetProgress {
-    /// Verified bytes.
-    pub verified_bytes: u64,
-    /// Bytes of the file.
-    pub total: u64,
-    /// Who takes part, and what each has brought.
-    #[serde(default)]
-    pub sources: Vec<SourceLine>,
-}
-
-/// One encoding that would do.
-pub(crate) struct Choice {
-    pub(super) wanted: Wanted,
-    pub(super) index: u64,
-}
-
-impl Choice {
-    /// The file of a block.
-    pub(crate) fn new(content: ContentHash, container: u32, bytes: u64, index: u64) -> Self {
-        Self { wanted: Wanted { content, container: container_of(container), bytes }, index }
-    }
-
-    /// Whether it is in this container.
-    pub(crate) fn is_in(&self, container: &str) -> bool {
-        self.extension().eq_ignore_ascii_case(container)
-    }
-
-    /// What files of its container are called.
-    pub(crate) fn extension(&self) -> &'static str {
-        self.wanted.container.extension()
     }
 }
 
@@ -267,8 +221,4 @@ impl Peer {
         }
         Ok(None)
     }
-}
-
-fn container_of(byte: u32) -> Container {
-    u8::try_from(byte).ok().and_then(Container::from_byte).unwrap_or(Container::Unknown)
 }

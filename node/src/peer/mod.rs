@@ -2,6 +2,7 @@
 
 pub mod catchup;
 pub mod checkpoints;
+pub mod choice;
 pub mod council;
 pub mod cutter;
 pub(crate) mod fetching;

@@ -14,8 +14,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     Peer,
+    choice::{GetProgress, SourceLine},
     fetching::{self, Fetching, Got},
-    get::{GetProgress, SourceLine},
     select,
 };
 use crate::{

@@ -1,0 +1,54 @@
+//! What is fetched, and how far that is: the words that getting, playing and fetching share.
+
+use antiphon_proto::{Container, ContentHash};
+use serde::{Deserialize, Serialize};
+
+use super::place::Wanted;
+
+/// What a peer brought.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceLine {
+    /// libp2p peer id.
+    pub peer: String,
+    /// Verified bytes of the file.
+    pub bytes: u64,
+}
+
+/// How far it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GetProgress {
+    /// Verified bytes.
+    pub verified_bytes: u64,
+    /// Bytes of the file.
+    pub total: u64,
+    /// Who takes part, and what each has brought.
+    #[serde(default)]
+    pub sources: Vec<SourceLine>,
+}
+
+/// One encoding that would do.
+pub(crate) struct Choice {
+    pub(super) wanted: Wanted,
+    pub(super) index: u64,
+}
+
+impl Choice {
+    /// The file of a block.
+    pub(crate) fn new(content: ContentHash, container: u32, bytes: u64, index: u64) -> Self {
+        Self { wanted: Wanted { content, container: container_of(container), bytes }, index }
+    }
+
+    /// Whether it is in this container.
+    pub(crate) fn is_in(&self, container: &str) -> bool {
+        self.extension().eq_ignore_ascii_case(container)
+    }
+
+    /// What files of its container are called.
+    pub(crate) fn extension(&self) -> &'static str {
+        self.wanted.container.extension()
+    }
+}
+
+fn container_of(byte: u32) -> Container {
+    u8::try_from(byte).ok().and_then(Container::from_byte).unwrap_or(Container::Unknown)
+}
