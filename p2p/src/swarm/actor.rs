@@ -445,14 +445,19 @@ impl Actor {
             return;
         }
         tracing::info!(%peer, connections = stale.len(), "a peer came back; closing what it left behind");
-        // Gossip says what it follows on the first connection only, and the new process has not heard that: all are
-        // closed and made anew.
         let addresses = self.table.addresses_of(&peer);
-        if !addresses.is_empty() {
+        if addresses.is_empty() {
+            // A command that dials, asks and ends: its new connection is in use already.
+            for connection in stale {
+                self.swarm.close_connection(connection);
+            }
+        } else {
+            // Gossip says what it follows on the first connection only, and the new process has not heard that: all are
+            // closed and made anew.
             self.redials.insert(peer, (Instant::now() + REDIAL_AFTER, addresses));
+            self.leave(peer, DisconnectReason::Local("it came back as another process".to_owned()));
+            let _ = self.swarm.disconnect_peer_id(peer);
         }
-        self.leave(peer, DisconnectReason::Local("it came back as another process".to_owned()));
-        let _ = self.swarm.disconnect_peer_id(peer);
         self.changed();
         self.events.send(Event::Restarted { peer });
     }
