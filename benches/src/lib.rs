@@ -114,10 +114,14 @@ impl Rounds {
         Self { costs: vec![Vec::new(); names.len()], names, mebibytes: bytes as f64 / f64::from(1 << 20) }
     }
 
-    /// The kinds in the order of a round: another one begins each time, so that none is always behind the same one.
+    /// The kinds in the order of a round: another one begins each time, and every other round goes backwards, so that
+    /// none is always first or always behind the same one.
     pub fn order(&self, round: usize) -> impl Iterator<Item = usize> + use<> {
         let count = self.names.len();
-        (0..count).map(move |place| (place + round) % count)
+        (0..count).map(move |place| {
+            let place = (place + round / 2) % count;
+            if round % 2 == 0 { place } else { count - 1 - place }
+        })
     }
 
     /// Adds what a kind took in the next round.

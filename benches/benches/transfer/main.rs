@@ -47,8 +47,8 @@ async fn main() {
     let rounds: usize = arguments.next().map_or(7, |text| text.parse().unwrap());
     let folder =
         tempfile::tempdir_in(arguments.next().map_or_else(std::env::temp_dir, PathBuf::from)).unwrap();
-    let (folder, file) = (folder.path(), OneFile::make(folder.path(), mebibytes));
     let bytes = mebibytes * 1024 * 1024;
+    let (folder, file) = (folder.path(), OneFile::make(folder.path(), bytes as u64));
     let kinds = arguments.next().unwrap_or_else(|| "0,1,2,3,4".to_owned());
     let kinds: Vec<usize> = kinds.split(',').map(|kind| kind.parse().unwrap()).collect();
     let names: Vec<&str> = kinds.iter().map(|kind| NAMES[*kind]).collect();

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::Write as _,
+    io::Read as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -22,7 +22,8 @@ use futures::future::BoxFuture;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
-const MEBIBYTE: usize = 1024 * 1024;
+/// A file of one group is proven by its content hash alone.
+const GROUP_BYTES: u64 = 16 * 1024;
 
 /// One file, no ledger.
 pub(crate) struct OneFile {
@@ -33,15 +34,12 @@ pub(crate) struct OneFile {
 }
 
 impl OneFile {
-    /// Makes a file of random bytes, and its outboard.
-    pub(crate) fn make(folder: &Path, mebibytes: usize) -> Arc<Self> {
-        let (path, outboard) = (folder.join("served"), folder.join("served.obao"));
+    /// Makes a file of so many random bytes, and its outboard.
+    pub(crate) fn make(folder: &Path, bytes: u64) -> Arc<Self> {
+        let (path, outboard) = (folder.join(format!("{bytes}")), folder.join(format!("{bytes}.obao")));
         let mut out = File::create(&path).unwrap();
-        let mut block = vec![0u8; MEBIBYTE];
-        for index in 0..mebibytes {
-            blake3::Hasher::new().update(&index.to_le_bytes()).finalize_xof().fill(&mut block);
-            out.write_all(&block).unwrap();
-        }
+        let mut random = blake3::Hasher::new().finalize_xof().take(bytes);
+        std::io::copy(&mut random, &mut out).unwrap();
         out.sync_all().unwrap();
         let (content, size) = outboard::create_file(&path, &outboard).unwrap();
         Arc::new(Self { content, size, path, outboard })
@@ -59,7 +57,8 @@ impl OneFile {
 impl AudioSource for OneFile {
     fn open(&self, _: PeerId, _: &AudioRequest) -> Result<AudioFile, AudioRefusal> {
         let open = |path: &Path| File::open(path).map_err(|_| AudioRefusal::Gone);
-        Ok(AudioFile { size: self.size, data: open(&self.path)?, outboard: Some(open(&self.outboard)?) })
+        let outboard = if self.size > GROUP_BYTES { Some(open(&self.outboard)?) } else { None };
+        Ok(AudioFile { size: self.size, data: open(&self.path)?, outboard })
     }
 
     fn failed(&self, _: ContentHash) {}

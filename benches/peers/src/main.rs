@@ -45,8 +45,8 @@ async fn main() -> anyhow::Result<()> {
     let mebibytes: usize = arguments.next().map_or(Ok(512), |text| text.parse())?;
     let rounds: usize = arguments.next().map_or(Ok(7), |text| text.parse())?;
     let folder = tempfile::tempdir_in(arguments.next().map_or_else(std::env::temp_dir, PathBuf::from))?;
-    let (folder, file) = (folder.path(), OneFile::make(folder.path(), mebibytes));
     let bytes = mebibytes * 1024 * 1024;
+    let (folder, file) = (folder.path(), OneFile::make(folder.path(), bytes as u64));
     let mut measured = Rounds::new(&NAMES, bytes);
     for round in 0..=rounds {
         for kind in measured.order(round) {
