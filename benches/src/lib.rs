@@ -120,7 +120,7 @@ impl Rounds {
         let count = self.names.len();
         (0..count).map(move |place| {
             let place = (place + round / 2) % count;
-            if round % 2 == 0 { place } else { count - 1 - place }
+            if round.is_multiple_of(2) { place } else { count - 1 - place }
         })
     }
 
