@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::{
-    decode::{BadBytes, Decoder, decode_all},
+    decode::{BadBytes, Decoder, Verified, decode_all},
     encode::{EncodeError, PIECE_BYTES, encode},
     outboard,
     partial::{OUTBOARD_SUFFIX, Partial, PartialError},
@@ -145,6 +145,31 @@ fn data_of_another_length_than_announced_is_refused() {
     assert_eq!(kind(40_001), std::io::ErrorKind::UnexpectedEof);
     assert_eq!(kind(39_999), std::io::ErrorKind::InvalidData);
     assert_eq!(kind(limits::FILE_BYTES + 1), std::io::ErrorKind::InvalidData);
+}
+
+#[test]
+fn it_is_known_how_much_makes_the_next_group() {
+    for size in SIZES {
+        let served = Served::new(size);
+        let ranges = [ByteRange { start: size / 3, end: size }];
+        let (stream, ended) = served.encode(&ranges);
+        ended.unwrap();
+        let (mut decoder, mut rest) = (Decoder::new(&served.content, size, &ranges), &stream[..]);
+        while decoder.until_group() > 0 {
+            let (mut left, mut groups) = (decoder.until_group(), 0);
+            while left > 0 {
+                assert_eq!((decoder.until_group(), groups), (left, 0), "{size}");
+                let (piece, later) = rest.split_at(decoder.wants().unwrap());
+                groups += usize::from(matches!(decoder.feed(piece).unwrap(), Verified::Group { .. }));
+                (rest, left) = (later, left - piece.len());
+            }
+            assert_eq!(groups, 1, "{size}");
+        }
+        assert!(rest.is_empty() && decoder.wants().is_none());
+        let mut decoder = Decoder::new(&served.content, size, &ranges);
+        decoder.feed(&[]).unwrap_err();
+        assert_eq!((decoder.until_group(), decoder.wants()), (0, None));
+    }
 }
 
 #[test]
