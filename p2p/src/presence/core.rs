@@ -9,7 +9,6 @@ use std::{
 use antiphon_proto::{
     ContentHash,
     announcement::{Announcement, AnnouncementError, Event, Flags},
-    limits,
 };
 use libp2p::PeerId;
 use roaring::RoaringBitmap;
@@ -338,9 +337,7 @@ impl Presence {
             Event::Remove(_) if Some(said.sequence) == before.sequence.checked_add(1) => {
                 Some(said.songs) != before.songs.checked_sub(1)
             }
-            _ => {
-                said.sequence == before.sequence && said.songs.abs_diff(before.songs) > limits::LIBRARY_SONGS
-            }
+            _ => false,
         };
         if contradiction { Err(Dropped::Numbers) } else { Ok(()) }
     }
@@ -358,15 +355,7 @@ impl Presence {
             other
         });
         (other.said, other.heard, other.patience) = (said, now, patience);
-        if other.hidden {
-            other.hidden = false;
-            let set = other.library.as_ref().map(|library| library.set.clone());
-            self.songs = self.songs.saturating_add(set.as_ref().map_or(0, |set| set.len()));
-            if let Some(set) = set {
-                self.counts.add(&set);
-            }
-            self.changed();
-        }
+        self.set_hidden(&author, false);
         self.compare(author, &said, now);
     }
 
@@ -407,28 +396,31 @@ impl Presence {
     /// The last connection with a peer closed. Its songs are hidden until it is heard of again, by others.
     pub fn handle_disconnected(&mut self, peer: &PeerId) {
         self.neighbours.remove(peer);
-        self.hide(peer);
+        self.set_hidden(peer, true);
     }
 
-    fn hide(&mut self, peer: &PeerId) {
-        let Some(other) = self.peers.get_mut(peer) else { return };
-        if other.hidden {
-            return;
-        }
-        other.hidden = true;
-        if let Some(library) = &other.library {
-            self.songs = self.songs.saturating_sub(library.set.len());
-            self.counts.remove(&library.set);
+    /// Takes a peer's songs out of what is online, or puts them in again.
+    fn set_hidden(&mut self, peer: &PeerId, hidden: bool) {
+        let Some(other) = self.peers.get_mut(peer).filter(|other| other.hidden != hidden) else { return };
+        other.hidden = hidden;
+        match &other.library {
+            Some(library) if hidden => {
+                self.songs = self.songs.saturating_sub(library.set.len());
+                self.counts.remove(&library.set);
+            }
+            Some(library) => {
+                self.songs = self.songs.saturating_add(library.set.len());
+                self.counts.add(&library.set);
+            }
+            None => {}
         }
         self.changed();
     }
 
     fn leave(&mut self, peer: &PeerId, last: (u64, u64), now: Instant) {
-        self.hide(peer);
+        self.set_hidden(peer, true);
         let other = self.peers.remove(peer);
-        if other.as_ref().is_some_and(|other| other.learning == Learning::Running) {
-            self.learning = self.learning.saturating_sub(1);
-        }
+        self.learning = self.learning.saturating_sub(other.as_ref().map_or(0, Other::lessons));
         let library = other.and_then(|other| other.library);
         let library = library.or_else(|| self.gone.take(peer));
         self.gone.keep(*peer, last, library, self.params.gone_songs, now);
@@ -450,9 +442,7 @@ impl Presence {
             return Err(LibraryError::Songs { found, said });
         }
         let Some(other) = self.peers.get_mut(&peer) else { return Ok(()) };
-        if other.learning == Learning::Running {
-            self.learning = self.learning.saturating_sub(1);
-        }
+        self.learning = self.learning.saturating_sub(other.lessons());
         let held = other.library.as_ref().map_or(0, |library| library.set.len());
         if self.songs.saturating_sub(held).saturating_add(found) > self.params.songs {
             other.not_learned();
@@ -492,9 +482,7 @@ impl Presence {
     /// A connected peer's library could not be learned.
     pub fn library_failed(&mut self, peer: &PeerId, now: Instant) {
         let Some(other) = self.peers.get_mut(peer) else { return };
-        if other.learning == Learning::Running {
-            self.learning = self.learning.saturating_sub(1);
-        }
+        self.learning = self.learning.saturating_sub(other.lessons());
         other.not_learned();
         let pause = PAUSES.0.saturating_mul(1 << other.failures.min(6)).min(PAUSES.1);
         other.learning = Learning::Due(now + pause);
@@ -626,7 +614,7 @@ impl Presence {
         self.peers.iter().filter(sought).take(most).map(|(peer, _)| *peer).collect()
     }
 
-    /// Whether a peer was heard of and is not connected.
+    /// Whether a peer was heard of and is not forgotten.
     #[must_use]
     pub fn is_known(&self, peer: &PeerId) -> bool {
         self.peers.contains_key(peer)

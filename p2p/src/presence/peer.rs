@@ -88,6 +88,11 @@ impl Other {
         !self.hidden
     }
 
+    /// How many lessons about it run: one or none.
+    pub(super) fn lessons(&self) -> usize {
+        usize::from(self.learning == Learning::Running)
+    }
+
     /// Whether what is known of its library is what it says.
     pub(super) fn is_current(&self) -> bool {
         self.library.as_ref().is_some_and(|library| library.sum.digest() == self.said.digest)
