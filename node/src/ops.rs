@@ -246,10 +246,13 @@ pub struct MatchReport {
     pub reason: Option<String>,
 }
 
+/// Pieces of music between the work and whoever takes them.
+pub(crate) const PIECES_AHEAD: usize = 2;
+
 /// Progress of a request, as it goes over the socket.
 pub type Tell<'t> = &'t (dyn Fn(Value) + Send + Sync);
 
-/// Does it.
+/// Does it. Where music is played, its bytes go to `music`, which is dropped when no more will come.
 ///
 /// # Errors
 /// Whatever stands in the way; [`Failure::of`] gives the class.
@@ -258,6 +261,7 @@ pub async fn execute(
     request: Request,
     running: Option<&Running>,
     tell: Tell<'_>,
+    music: mpsc::Sender<Bytes>,
 ) -> anyhow::Result<Value> {
     Ok(match request {
         Request::Status => serde_json::to_value(status(peer, running).await?)?,
@@ -271,9 +275,9 @@ pub async fn execute(
             let report = with_progress(peer.get(request, &send), receive, tell).await?;
             serde_json::to_value(report)?
         }
-        // Whoever wants the bytes calls `play`.
-        Request::Play(_) => {
-            return Err(Failure::new(Kind::Usage, "music needs somewhere to go").into());
+        Request::Play(request) => {
+            let (send, receive) = watch::channel(Default::default());
+            serde_json::to_value(with_progress(peer.play(request, music, &send), receive, tell).await?)?
         }
         Request::Search(request) => search_ops::search(peer, request, running, tell).await?,
         Request::Discover(request) => search_ops::discover(peer, request, running).await?,
@@ -299,21 +303,6 @@ pub async fn execute(
         }
         Request::Match { path } => serde_json::to_value(match_file(peer, pathhex::decode(&path)?).await?)?,
     })
-}
-
-/// Plays a song to whoever takes its bytes.
-///
-/// # Errors
-/// As [`execute`].
-pub async fn play(
-    peer: &Peer,
-    request: PlayRequest,
-    out: mpsc::Sender<Bytes>,
-    tell: Tell<'_>,
-) -> anyhow::Result<Value> {
-    let (send, receive) = watch::channel(Default::default());
-    let report = with_progress(peer.play(request, out, &send), receive, tell).await?;
-    Ok(serde_json::to_value(report)?)
 }
 
 /// What only a running peer knows.

@@ -15,9 +15,10 @@ mod up;
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use serde_json::Value;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -185,9 +186,24 @@ async fn ask(
     reach: Reach,
     output: &Output,
 ) -> anyhow::Result<Value> {
+    let none = &mut |_: &[u8]| bail!("there is music that was not asked for");
+    ask_for(common, join, request, reach, output, none).await
+}
+
+/// The same, where music comes with it.
+async fn ask_for(
+    common: &Common,
+    join: &Join,
+    request: Request,
+    reach: Reach,
+    output: &Output,
+    take: &mut (dyn FnMut(&[u8]) -> anyhow::Result<()> + Send),
+) -> anyhow::Result<Value> {
     let root = root(common)?;
     let config = config(common, join)?;
-    let tell = if matches!(request, Request::Get(_)) { output.events() } else { output.progress() };
+    // What comes from other peers, and what they and the ledger must be there for.
+    let fetches = matches!(request, Request::Get(_) | Request::Play(_));
+    let tell = if fetches { output.events() } else { output.progress() };
     let data = DataDir::existing(&root);
     if let Some(client) = running(data.as_ref()).await? {
         if let Some(wanted) = &join.network {
@@ -198,7 +214,7 @@ async fn ask(
                 "a peer is running here: it does this with the peers that it has, --peer-vps is not used",
             );
         }
-        return client.call(request, &*tell).await;
+        return client.call_for(request, &*tell, take).await;
     }
     if find::needs_a_peer(&request) {
         return Err(nobody_known().into());
@@ -212,10 +228,7 @@ async fn ask(
         };
     }
     let new = data.is_none_or(|data| !data.ledger().exists());
-    if let Request::Get(_) = request
-        && new
-        && config.network.peer_vps.is_empty()
-    {
+    if fetches && new && config.network.peer_vps.is_empty() {
         let message =
             "no network is known here: name a peer with --peer-vps, or start one with `antiphon up`";
         return Err(Failure::new(Kind::NoDaemon, message).into());
@@ -232,6 +245,7 @@ async fn ask(
     if reach == Reach::Dial && peer.network.is_some() && !peer.connected(CONNECT_WITHIN).await {
         tracing::warn!("no peer of the network answers");
     }
+    let (out, mut music) = mpsc::channel(ops::PIECES_AHEAD);
     let answer = if matches!(request, Request::Scan { .. }) {
         // A scan that is told to stop still reports what it has found.
         let library = peer.library.clone();
@@ -240,19 +254,26 @@ async fn ask(
             stop.cancelled().await;
             library.stop();
         });
-        let answer = ops::execute(&peer, request, None, &*tell).await;
+        let answer = ops::execute(&peer, request, None, &*tell, out).await;
         stopper.abort();
         answer
     } else {
         let work = async {
-            if matches!(request, Request::Get(_)) {
+            if fetches {
                 // The song may be in blocks that are still on their way.
                 catch_up(&peer).await;
             }
-            ops::execute(&peer, request, None, &*tell).await
+            ops::execute(&peer, request, None, &*tell, out).await
+        };
+        // Ends with the work, or with whoever takes it.
+        let passing = async {
+            while let Some(bytes) = music.recv().await {
+                take(&bytes)?;
+            }
+            anyhow::Ok(())
         };
         tokio::select! {
-            answer = work => answer,
+            answer = async { tokio::try_join!(work, passing).map(|(answer, ())| answer) } => answer,
             () = cancel.cancelled() => Err(interrupted()),
         }
     };

@@ -3,32 +3,22 @@
 use std::{
     io::{self, IsTerminal, Write},
     process::{Child, Command, Stdio},
-    sync::Arc,
 };
 
 use anyhow::Context;
-use bytes::Bytes;
-use serde_json::Value;
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 use super::{
-    CONNECT_WITHIN,
     args::{Common, Play},
-    catch_up, config, end_on_second_signal, interrupted,
+    ask_for,
     output::Output,
-    root, running, show,
+    show,
 };
 use crate::{
     failure::{Failure, Kind},
-    light,
-    ops::{self, Request},
-    peer::{Peer, Reach, play::PlayRequest},
-    system::datadir::DataDir,
+    ops::Request,
+    peer::{Reach, play::PlayRequest},
 };
 
-/// Pieces between the download and the player.
-const PIECES_AHEAD: usize = 2;
 /// Programs that play what they read, in the order of preference.
 const PLAYERS: [(&str, &[&str]); 2] = [
     ("mpv", &["--no-video", "--really-quiet", "-"]),
@@ -53,73 +43,13 @@ pub(super) async fn run(common: &Common, play: Play, output: &Output) -> anyhow:
             Some(None) => Err(io::Error::from(io::ErrorKind::BrokenPipe).into()),
         }
     };
-    let root = root(common)?;
-    let config = config(common, &play.join)?;
-    let data = DataDir::existing(&root);
-    let tell = output.events();
-    let played = match running(data.as_ref()).await? {
-        Some(client) => client.call_for(Request::Play(request), &*tell, &mut take).await,
-        None if light::is_meant(&config, data.as_ref()) => light::refuse("play").map(|()| Value::Null),
-        None if data.is_none_or(|data| !data.ledger().exists()) && config.network.peer_vps.is_empty() => {
-            let message =
-                "no network is known here: name a peer with --peer-vps, or start one with `antiphon up`";
-            Err(Failure::new(Kind::NoDaemon, message).into())
-        }
-        None => {
-            let cancel = CancellationToken::new();
-            end_on_second_signal(cancel.clone(), Arc::new(output.clone()));
-            let peer = tokio::select! {
-                peer = Peer::open(root, &config, Reach::Dial, cancel.clone(), output.notes()) => peer?,
-                () = cancel.cancelled() => return Err(interrupted()),
-            };
-            let played = tokio::select! {
-                played = here(&peer, request, &*tell, &mut take) => played,
-                () = cancel.cancelled() => Err(interrupted()),
-            };
-            peer.close().await;
-            played
-        }
-    };
+    let played = ask_for(common, &play.join, Request::Play(request), Reach::Dial, output, &mut take).await;
     if let Some(mut player) = player {
         drop(player.stdin.take());
         // It plays what it has read.
         let _ = tokio::task::spawn_blocking(move || player.wait()).await;
     }
     show::played(played?, output)
-}
-
-/// Plays without a running peer.
-async fn here(
-    peer: &Peer,
-    request: PlayRequest,
-    tell: ops::Tell<'_>,
-    take: &mut (dyn FnMut(&[u8]) -> anyhow::Result<()> + Send),
-) -> anyhow::Result<Value> {
-    if peer.network.is_some() && !peer.connected(CONNECT_WITHIN).await {
-        tracing::warn!("no peer of the network answers");
-    }
-    // The song may be in blocks that are still on their way.
-    catch_up(peer).await;
-    let (out, mut music) = mpsc::channel::<Bytes>(PIECES_AHEAD);
-    let passing = async {
-        while let Some(bytes) = music.recv().await {
-            take(&bytes)?;
-        }
-        anyhow::Ok(())
-    };
-    let playing = ops::play(peer, request, out, tell);
-    tokio::pin!(playing, passing);
-    tokio::select! {
-        played = &mut playing => {
-            passing.await?;
-            played
-        }
-        // The player ended.
-        passed = &mut passing => {
-            passed?;
-            playing.await
-        }
-    }
 }
 
 fn player() -> anyhow::Result<Child> {

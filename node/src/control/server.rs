@@ -26,8 +26,6 @@ const CALL_WITHIN: Duration = Duration::from_secs(10);
 const TAKE_WITHIN: Duration = Duration::from_secs(30);
 /// A client that plays may pause for this long.
 const PAUSED_FOR: Duration = Duration::from_secs(6 * 3600);
-/// Pieces of music between the download and the client.
-const PIECES_AHEAD: usize = 2;
 /// Progress lines that a slow client is behind before it misses some.
 const LINES_AHEAD: usize = 16;
 
@@ -92,15 +90,29 @@ async fn answer(stream: UnixStream, peer: &Peer, running: &Running) -> io::Resul
     let mut line = Vec::new();
     let mut limited = (&mut read).take(REQUEST_BYTES as u64);
     timeout(CALL_WITHIN, limited.read_until(b'\n', &mut line)).await??;
+    let call = serde_json::from_slice::<Call>(&line);
+    // Whoever pauses the music takes nothing for as long.
+    let plays = call.as_ref().is_ok_and(|call| matches!(call.request, Request::Play(_)));
+    let patience = if plays { PAUSED_FOR } else { TAKE_WITHIN };
     let (send, receive) = mpsc::channel::<Out>(LINES_AHEAD);
     // Written beside the work: a client that does not read must not hold it up.
-    let writer = AbortOnDropHandle::new(tokio::spawn(put_all(write, receive)));
-    let last = match serde_json::from_slice::<Call>(&line) {
+    let writer = AbortOnDropHandle::new(tokio::spawn(put_all(write, receive, patience)));
+    let last = match call {
         Ok(call) if call.schema == SCHEMA => {
             let progress = send.clone();
             // A client that does not read misses progress, never the result.
             let tell = move |now| drop(progress.try_send(Out::Line(Line::Progress(now))));
-            let work = work(peer, call.request, running, &tell, &send);
+            let (out, mut music) = mpsc::channel(ops::PIECES_AHEAD);
+            let passing = async {
+                while let Some(bytes) = music.recv().await {
+                    if send.send(Out::Music(bytes)).await.is_err() {
+                        return;
+                    }
+                }
+            };
+            let work = async {
+                tokio::join!(ops::execute(peer, call.request, Some(running), &tell, out), passing).0
+            };
             let mut gone = [0; 1];
             tokio::select! {
                 done = work => done.map_or_else(|error| Line::Failure(Failure::of(&error)), Line::Result),
@@ -111,7 +123,7 @@ async fn answer(stream: UnixStream, peer: &Peer, running: &Running) -> io::Resul
         Ok(call) => refusal(&format!("version {} of the control language is not known", call.schema)),
         Err(error) => refusal(&format!("not a request: {error}")),
     };
-    let sent = timeout(TAKE_WITHIN, send.send(Out::Line(last))).await;
+    let sent = timeout(patience, send.send(Out::Line(last))).await;
     drop(send);
     if sent.is_ok() {
         writer.await??;
@@ -129,39 +141,19 @@ enum Out {
     Music(Bytes),
 }
 
-/// Does what is asked; music goes out as it comes.
-async fn work(
-    peer: &Peer,
-    request: Request,
-    running: &Running,
-    tell: ops::Tell<'_>,
-    send: &mpsc::Sender<Out>,
-) -> anyhow::Result<serde_json::Value> {
-    let Request::Play(request) = request else {
-        return ops::execute(peer, request, Some(running), tell).await;
-    };
-    let (out, mut music) = mpsc::channel(PIECES_AHEAD);
-    let passing = async {
-        while let Some(bytes) = music.recv().await {
-            if send.send(Out::Music(bytes)).await.is_err() {
-                return;
-            }
-        }
-    };
-    let (played, ()) = tokio::join!(ops::play(peer, request, out, tell), passing);
-    played
-}
-
-async fn put_all(mut write: OwnedWriteHalf, mut lines: mpsc::Receiver<Out>) -> io::Result<()> {
+async fn put_all(
+    mut write: OwnedWriteHalf,
+    mut lines: mpsc::Receiver<Out>,
+    patience: Duration,
+) -> io::Result<()> {
     while let Some(out) = lines.recv().await {
         match out {
-            Out::Line(line) => put_line(&mut write, &line).await?,
+            Out::Line(line) => timeout(patience, put_line(&mut write, &line)).await??,
             Out::Music(bytes) => {
                 for piece in bytes.chunks(PIECE_BYTES as usize) {
-                    put_line(&mut write, &Line::Bytes(u32::try_from(piece.len()).unwrap_or(PIECE_BYTES)))
-                        .await?;
-                    // Whoever pauses the music takes nothing for as long.
-                    timeout(PAUSED_FOR, write.write_all(piece)).await??;
+                    let line = Line::Bytes(u32::try_from(piece.len()).unwrap_or(PIECE_BYTES));
+                    timeout(patience, put_line(&mut write, &line)).await??;
+                    timeout(patience, write.write_all(piece)).await??;
                 }
             }
         }
@@ -172,5 +164,5 @@ async fn put_all(mut write: OwnedWriteHalf, mut lines: mpsc::Receiver<Out>) -> i
 async fn put_line(write: &mut OwnedWriteHalf, line: &Line) -> io::Result<()> {
     let mut text = serde_json::to_string(line)?;
     text.push('\n');
-    timeout(PAUSED_FOR, write.write_all(text.as_bytes())).await?
+    write.write_all(text.as_bytes()).await
 }
