@@ -435,11 +435,15 @@ impl Tables<'_> {
         match change {
             Change::Put(path, record) => self.put(path, record),
             Change::Remove(path) => {
-                self.touch_path(path)?;
-                let key = path.as_os_str().as_bytes();
-                let old = self.files.remove(key)?.map(|value| value.value().to_vec());
-                self.unlink(path, old.as_deref())?;
-                self.forget(path, old.as_deref())
+                let content = self.unlink(path)?;
+                self.files.remove(path.as_os_str().as_bytes())?;
+                // A registration whose last file is gone is not handed in any more.
+                if let Some(content) = content
+                    && self.contents.get(&content.0)?.next().is_none()
+                {
+                    self.pending.remove(&content.0)?;
+                }
+                Ok(())
             }
             Change::AddPending(content, bytes) => {
                 if bytes.len() <= limits::CONTROL_MESSAGE_BYTES {
@@ -456,20 +460,12 @@ impl Tables<'_> {
     }
 
     /// Notes where a content was before it changes.
-    fn touch(&mut self, content: Option<ContentHash>) -> Result<()> {
-        if let Some(content) = content
-            && !self.touched.contains_key(&content.0)
-        {
+    fn touch(&mut self, content: &ContentHash) -> Result<()> {
+        if !self.touched.contains_key(&content.0) {
             let before = self.index_of(&content.0)?;
             self.touched.insert(content.0, before);
         }
         Ok(())
-    }
-
-    fn touch_path(&mut self, path: &Path) -> Result<()> {
-        let old = self.files.get(path.as_os_str().as_bytes())?.map(|value| value.value().to_vec());
-        let old = old.and_then(|bytes| decode(path, &bytes).ok());
-        self.touch(old.and_then(|record| record.state.content()))
     }
 
     /// The ledger index of a content that a file of the library has.
@@ -498,41 +494,30 @@ impl Tables<'_> {
     }
 
     fn put(&mut self, path: &Path, record: &FileRecord) -> Result<()> {
-        self.touch_path(path)?;
-        self.touch(record.state.content())?;
-        let key = path.as_os_str().as_bytes();
-        let old = self.files.insert(key, &encode(record)[..])?.map(|value| value.value().to_vec());
-        self.unlink(path, old.as_deref())?;
-        if let Some(content) = record.state.content() {
+        self.unlink(path)?;
+        let (key, content) = (path.as_os_str().as_bytes(), record.state.content());
+        if let Some(content) = &content {
+            self.touch(content)?;
             self.contents.insert(&content.0, key)?;
         }
+        self.files.insert(key, &encode(record)[..])?;
         Ok(())
     }
 
-    /// Takes the path out of the list of its former content.
-    fn unlink(&mut self, path: &Path, old: Option<&[u8]>) -> Result<()> {
-        let content =
-            old.and_then(|bytes| decode(path, bytes).ok()).and_then(|record| record.state.content());
-        if let Some(content) = content {
-            self.contents.remove(&content.0, path.as_os_str().as_bytes())?;
+    /// Takes the path of a file that changes out of the list of its content; gives the content.
+    fn unlink(&mut self, path: &Path) -> Result<Option<ContentHash>> {
+        let key = path.as_os_str().as_bytes();
+        let old = self.files.get(key)?.map(|value| decode(path, value.value()));
+        let content = old.and_then(Result::ok).and_then(|record| record.state.content());
+        if let Some(content) = &content {
+            self.touch(content)?;
+            self.contents.remove(&content.0, key)?;
         }
-        Ok(())
-    }
-
-    /// A registration whose last file is gone is not handed in any more.
-    fn forget(&mut self, path: &Path, old: Option<&[u8]>) -> Result<()> {
-        let content =
-            old.and_then(|bytes| decode(path, bytes).ok()).and_then(|record| record.state.content());
-        if let Some(content) = content
-            && self.contents.get(&content.0)?.next().is_none()
-        {
-            self.pending.remove(&content.0)?;
-        }
-        Ok(())
+        Ok(content)
     }
 
     fn settle(&mut self, content: &ContentHash, index: u64) -> Result<()> {
-        self.touch(Some(*content))?;
+        self.touch(content)?;
         self.pending.remove(&content.0)?;
         let mut paths = Vec::new();
         for path in self.contents.get(&content.0)? {
