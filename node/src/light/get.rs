@@ -111,7 +111,7 @@ impl Client {
         let choices = [choice];
         let fetching = Fetching { network: Some(&self.network), library: None };
         let got = fetching.fetch_any(&folder, &song, &choices, progress).await?;
-        Ok(GetReport::of(&song).finish(got, &choices, started, progress))
+        Ok(GetReport::of(&song).finish(got, started, progress))
     }
 
     /// The song and its file that is meant, both proven.

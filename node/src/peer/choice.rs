@@ -1,6 +1,7 @@
 //! What is fetched, and how far that is: the words that getting, playing and fetching share.
 
 use antiphon_proto::{Container, ContentHash};
+use libp2p::PeerId;
 use serde::{Deserialize, Serialize};
 
 use super::place::Wanted;
@@ -12,6 +13,12 @@ pub struct SourceLine {
     pub peer: String,
     /// Verified bytes of the file.
     pub bytes: u64,
+}
+
+impl SourceLine {
+    pub(super) fn of(peer: &PeerId, bytes: u64) -> Self {
+        Self { peer: peer.to_string(), bytes }
+    }
 }
 
 /// How far it is.

@@ -49,8 +49,8 @@ pub(crate) struct Fetching<'p> {
 
 /// A finished download.
 pub(crate) struct Got {
-    /// Which of the encodings.
-    pub(super) choice: usize,
+    /// Which encoding.
+    pub(super) wanted: Wanted,
     /// Where it is.
     pub(super) path: PathBuf,
     /// Who sent it, most first; nobody when it was here.
@@ -78,13 +78,7 @@ impl Fetching<'_> {
         choices: &[Choice],
         progress: &watch::Sender<GetProgress>,
     ) -> anyhow::Result<Got> {
-        let Some(network) = self.network else {
-            return Err(Failure::new(
-                Kind::NoDaemon,
-                "no peer is running here and none is known; start one with `antiphon up`, or name one with --peer-vps",
-            )
-            .into());
-        };
+        let network = self.network()?;
         let mut troubles: Vec<String> = Vec::new();
         let (mut rounds, mut busy) = (0, false);
         // Who is busy will have time; who fails may not get better.
@@ -95,11 +89,9 @@ impl Fetching<'_> {
             }
             busy = false;
             troubles.clear();
-            for (number, choice) in in_order(network, choices) {
+            for choice in self.in_order(choices) {
                 match self.fetch(network, folder, song, choice, None, progress).await {
-                    Ok((path, resumed_bytes, sources)) => {
-                        return Ok(Got { choice: number, path, sources, resumed_bytes });
-                    }
+                    Ok(got) => return Ok(got),
                     Err(Trouble::NotThere) => {}
                     Err(Trouble::Busy) => busy = true,
                     Err(Trouble::Passing(text)) => troubles.push(text),
@@ -110,32 +102,22 @@ impl Fetching<'_> {
                 break;
             }
         }
-        Err(self.give_up(song, busy, &troubles).into())
+        Err(give_up(song, busy, &troubles).into())
     }
 
-    fn give_up(&self, song: &Song, busy: bool, troubles: &[String]) -> Failure {
-        let title = &song.title;
-        if busy {
-            return Failure::new(Kind::Failed, format!("whoever has {title:?} is busy; try again later"));
-        }
-        if troubles.is_empty() {
-            let message =
-                format!("no connected peer serves {title:?} right now; try again when its holder is online");
-            return Failure::new(Kind::NotFound, message);
-        }
-        let message = format!(
-            "{title:?} could not be got; what arrived is kept and the next try goes on there: {}",
-            troubles.join("; ")
-        );
-        Failure::new(Kind::Failed, message)
-    }
-
-    /// Encodings in the order in which they are worth trying.
+    /// Encodings in the order in which they are worth trying: those that somebody is known to serve first, else as they
+    /// come.
     pub(super) fn in_order<'c>(&self, choices: &'c [Choice]) -> Vec<&'c Choice> {
-        match self.network {
-            Some(network) => in_order(network, choices).into_iter().map(|(_, choice)| choice).collect(),
-            None => choices.iter().collect(),
+        let mut ordered: Vec<&Choice> = choices.iter().collect();
+        if let Some(network) = self.network {
+            ordered.sort_by_key(|choice| sources::count(network, choice.index) == 0);
         }
+        ordered
+    }
+
+    fn network(&self) -> anyhow::Result<&Network> {
+        let none = "no peer is running here and none is known; start one with `antiphon up`, or name one with --peer-vps";
+        Ok(self.network.ok_or_else(|| Failure::new(Kind::NoDaemon, none))?)
     }
 
     /// Gets one encoding while somebody listens to it. Where it goes in the end is as for [`Self::fetch_any`].
@@ -147,16 +129,13 @@ impl Fetching<'_> {
         hand_over: oneshot::Sender<Listener>,
         progress: &watch::Sender<GetProgress>,
     ) -> anyhow::Result<Got> {
-        let Some(network) = self.network else {
-            return Err(Failure::new(Kind::NoDaemon, "no peer is running here and none is known").into());
-        };
-        match self.fetch(network, folder, song, choice, Some(hand_over), progress).await {
-            Ok((path, resumed_bytes, sources)) => Ok(Got { choice: 0, path, sources, resumed_bytes }),
-            Err(Trouble::Ours(error)) => Err(error),
-            Err(Trouble::NotThere) => Err(self.give_up(song, false, &[]).into()),
-            Err(Trouble::Busy) => Err(self.give_up(song, true, &[]).into()),
-            Err(Trouble::Passing(text)) => Err(self.give_up(song, false, &[text]).into()),
-        }
+        let fetched = self.fetch(self.network()?, folder, song, choice, Some(hand_over), progress).await;
+        fetched.map_err(|trouble| match trouble {
+            Trouble::Ours(error) => error,
+            Trouble::NotThere => give_up(song, false, &[]).into(),
+            Trouble::Busy => give_up(song, true, &[]).into(),
+            Trouble::Passing(text) => give_up(song, false, &[text]).into(),
+        })
     }
 
     async fn fetch(
@@ -167,10 +146,10 @@ impl Fetching<'_> {
         choice: &Choice,
         hand_over: Option<oneshot::Sender<Listener>>,
         progress: &watch::Sender<GetProgress>,
-    ) -> Result<(PathBuf, u64, Vec<SourceLine>), Trouble> {
+    ) -> Result<Got, Trouble> {
         let wanted = choice.wanted;
         if let Destination::There(path) = place::destination(folder, song, &wanted).map_err(Trouble::Ours)? {
-            return Ok((path, wanted.bytes, Vec::new()));
+            return Ok(Got { wanted, path, sources: Vec::new(), resumed_bytes: wanted.bytes });
         }
         let part = place::part(folder, song, &wanted);
         let mut download = Download::new(wanted.content, wanted.bytes, part.clone());
@@ -182,7 +161,7 @@ impl Fetching<'_> {
         let feed = sources::feed(network, choice.index).await;
         let downloaded = with_progress(network, download, feed, progress).await;
         let downloaded = downloaded.map_err(|error| trouble(error, &part))?.ok_or(Trouble::Busy)?;
-        let resumed = wanted.bytes.saturating_sub(downloaded.fetched_bytes);
+        let resumed_bytes = wanted.bytes.saturating_sub(downloaded.fetched_bytes);
         let sources = brought(&downloaded.sources);
         let (library, folder, song, index) =
             (self.library.cloned(), folder.to_owned(), song.clone(), choice.index);
@@ -190,15 +169,26 @@ impl Fetching<'_> {
             keep(library.as_deref(), downloaded, &folder, &song, &wanted, index)
         });
         let path = kept.await.map_err(|error| Trouble::Ours(error.into()))?.map_err(Trouble::Ours)?;
-        Ok((path, resumed, sources))
+        Ok(Got { wanted, path, sources, resumed_bytes })
     }
 }
 
-/// Those that somebody is known to serve first, else as they come.
-fn in_order<'c>(network: &Network, choices: &'c [Choice]) -> Vec<(usize, &'c Choice)> {
-    let mut ordered: Vec<(usize, &Choice)> = choices.iter().enumerate().collect();
-    ordered.sort_by_key(|(number, choice)| (sources::count(network, choice.index) == 0, *number));
-    ordered
+/// Why nobody was a help, for people.
+fn give_up(song: &Song, busy: bool, troubles: &[String]) -> Failure {
+    let title = &song.title;
+    if busy {
+        return Failure::new(Kind::Failed, format!("whoever has {title:?} is busy; try again later"));
+    }
+    if troubles.is_empty() {
+        let message =
+            format!("no connected peer serves {title:?} right now; try again when its holder is online");
+        return Failure::new(Kind::NotFound, message);
+    }
+    let message = format!(
+        "{title:?} could not be got; what arrived is kept and the next try goes on there: {}",
+        troubles.join("; ")
+    );
+    Failure::new(Kind::Failed, message)
 }
 
 /// Downloads, and passes on how far it is; none when nothing came for too long.
@@ -222,14 +212,10 @@ async fn with_progress(
                 if now.verified_bytes > seen {
                     (seen, give_up) = (now.verified_bytes, Instant::now() + NOTHING_FOR);
                 }
-                let line = |source: &antiphon_p2p::SourceProgress| SourceLine {
-                    peer: source.peer.to_string(),
-                    bytes: source.bytes,
-                };
                 progress.send_replace(GetProgress {
                     verified_bytes: now.verified_bytes,
                     total: now.total,
-                    sources: now.sources.iter().map(line).collect(),
+                    sources: now.sources.iter().map(|s| SourceLine::of(&s.peer, s.bytes)).collect(),
                 });
             }
         }
@@ -240,7 +226,7 @@ fn brought(sources: &[SourceReport]) -> Vec<SourceLine> {
     let mut brought: Vec<SourceLine> = sources
         .iter()
         .filter(|source| source.bytes > 0)
-        .map(|source| SourceLine { peer: source.peer.to_string(), bytes: source.bytes })
+        .map(|source| SourceLine::of(&source.peer, source.bytes))
         .collect();
     brought.sort_by_key(|source| std::cmp::Reverse(source.bytes));
     brought

@@ -22,6 +22,7 @@ use crate::{
 
 /// Variants of one song that are looked at.
 const VARIANTS: usize = 64;
+
 /// What to get.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct GetRequest {
@@ -109,14 +110,11 @@ impl GetReport {
     pub(crate) fn finish(
         mut self,
         got: Got,
-        choices: &[Choice],
         started: Instant,
         progress: &watch::Sender<GetProgress>,
     ) -> Self {
-        if let Some(choice) = choices.get(got.choice) {
-            self.content = choice.wanted.content.to_string();
-            self.bytes = choice.wanted.bytes;
-        }
+        self.content = got.wanted.content.to_string();
+        self.bytes = got.wanted.bytes;
         self.resumed_bytes = got.resumed_bytes;
         self.peer = got.sources.first().map(|most| most.peer.clone()).unwrap_or_default();
         self.sources = got.sources;
@@ -180,7 +178,7 @@ impl Peer {
                 fetching.fetch_any(folder, &selected.song, &choices, progress).await?
             }
         };
-        Ok(report.finish(got, &choices, started, progress))
+        Ok(report.finish(got, started, progress))
     }
 
     /// Encodings that would do, the song's first one first.
@@ -208,7 +206,7 @@ impl Peer {
     }
 
     async fn copy_own(&self, folder: &Path, song: &Song, choices: &[Choice]) -> anyhow::Result<Option<Got>> {
-        for (number, choice) in choices.iter().enumerate() {
+        for choice in choices {
             let Located::Here { path, .. } = self.library.locate(&choice.wanted.content)? else { continue };
             let (folder, song, wanted) = (folder.to_owned(), song.clone(), choice.wanted);
             let work =
@@ -217,7 +215,7 @@ impl Peer {
                     Destination::New(_) => place::copy(&path, &folder, &song, &wanted).map(|path| (path, 0)),
                 });
             let (path, resumed_bytes) = work.await??;
-            return Ok(Some(Got { choice: number, path, sources: Vec::new(), resumed_bytes }));
+            return Ok(Some(Got { wanted, path, sources: Vec::new(), resumed_bytes }));
         }
         Ok(None)
     }

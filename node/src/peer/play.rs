@@ -115,7 +115,7 @@ impl Peer {
                     if sink.first.is_none() {
                         sink.file(&got.path).await?;
                     }
-                    (report.content, report.bytes) = (choice.wanted.content.to_string(), choice.wanted.bytes);
+                    (report.content, report.bytes) = (got.wanted.content.to_string(), got.wanted.bytes);
                     (report.resumed_bytes, report.first_byte_ms) = (got.resumed_bytes, sink.first_byte_ms());
                     report.sources.clone_from(&got.sources);
                     self.tidy_played(&folder, &got);
