@@ -80,12 +80,10 @@ impl Default for Config {
     }
 }
 
-impl Config {
-    /// Whether others in the local network could reach what this peer listens on.
-    #[must_use]
-    pub fn listens_nearby(&self) -> bool {
-        self.listen.iter().any(|address| Reach::of(address) != Reach::Loopback)
-    }
+/// Whether others in the local network could reach one of these addresses, which are listened on.
+#[must_use]
+pub fn listens_nearby(listen: &[Multiaddr]) -> bool {
+    listen.iter().any(|address| Reach::of(address) != Reach::Loopback)
 }
 
 /// Bounds on connections. One costs about 133 KiB over QUIC and 89 KiB over TCP when idle.

@@ -28,7 +28,7 @@ mod upload;
 
 pub use libp2p::{self, Multiaddr, PeerId};
 
-pub use config::{Config, ConnectionLimits, Role, StreamLimits, Timeouts, UploadLimits};
+pub use config::{Config, ConnectionLimits, Role, StreamLimits, Timeouts, UploadLimits, listens_nearby};
 pub use council::{
     Class, CouncilConfig, CouncilError, CouncilEvent, CouncilEvents, CouncilSender, MemberInfo, SendError,
 };

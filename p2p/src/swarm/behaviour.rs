@@ -16,7 +16,7 @@ use libp2p::{
 
 use super::{candidates::Candidates, per_address::PerAddress};
 use crate::{
-    config::{Config, ConnectionLimits, Role},
+    config::{Config, ConnectionLimits, Role, listens_nearby},
     error::StartError,
     protocol::request::clean,
     streams,
@@ -89,7 +89,7 @@ impl Behaviour {
             dcutr: at_home.then(|| dcutr::Behaviour::new(local)).into(),
             candidates: at_home.then(|| Candidates::new(config.timeouts.probe)).into(),
             autonat_server: mini_node.then(autonat::v2::server::Behaviour::default).into(),
-            upnp: (at_home && config.upnp && config.listens_nearby())
+            upnp: (at_home && config.upnp && listens_nearby(&config.listen))
                 .then(upnp::tokio::Behaviour::default)
                 .into(),
             kademlia: config.network.map(|network| kademlia(local, &network, config.role)).into(),
@@ -108,7 +108,7 @@ impl Behaviour {
 
 /// Multicast DNS, where other machines could reach what it would tell. A machine without multicast goes on without.
 fn local_discovery(local: PeerId, config: &Config) -> Option<mdns::tokio::Behaviour> {
-    if !config.mdns || !config.listens_nearby() {
+    if !config.mdns || !listens_nearby(&config.listen) {
         return None;
     }
     mdns::tokio::Behaviour::new(mdns::Config::default(), local)
