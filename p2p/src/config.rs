@@ -48,7 +48,7 @@ pub struct Config {
     pub external: Vec<Multiaddr>,
     /// Addresses of mini-nodes, those that were named first.
     pub mini_nodes: Vec<Multiaddr>,
-    /// The network, where it is known on starting. Without it there is no Kademlia, whose name it is in.
+    /// The network, where it is known on starting. Without it a mini-node has no Kademlia, whose name it is in.
     pub network: Option<NetworkId>,
     /// Program and version, as other peers see it. At most 64 characters are sent.
     pub agent: String,

@@ -199,8 +199,8 @@ impl<'c> Opening<'c> {
             }
         };
         self.pin(&ledger)?;
-        if let Some(first) = network.take_if(|_| self.insist.is_none()) {
-            // The network's name is a part of what is spoken, and was not known before.
+        if let Some(first) = network.take_if(|_| self.config.network.mini_node && self.insist.is_none()) {
+            // The network's name is a part of what mini-nodes speak, and was not known before.
             self.insist = Some(ledger.network());
             first.shutdown().await;
             self.registry = Registry::default();

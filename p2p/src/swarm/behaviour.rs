@@ -25,7 +25,7 @@ use crate::{
 
 /// Mini-nodes that Kademlia tells of in one answer, and asks at once for anything: a mesh has tens of them.
 const KADEMLIA_BUCKET: NonZeroUsize = NonZeroUsize::new(20).unwrap();
-/// How often a peer asks Kademlia for mini-nodes that it does not know yet.
+/// How often a mini-node looks for others that it does not know yet.
 const KADEMLIA_LOOK: Duration = Duration::from_secs(300);
 /// Other peers' records that Kademlia keeps: none are put there, so few are room for mistakes.
 const KADEMLIA_RECORDS: usize = 16;
@@ -92,7 +92,11 @@ impl Behaviour {
             upnp: (at_home && config.upnp && listens_nearby(&config.listen))
                 .then(upnp::tokio::Behaviour::default)
                 .into(),
-            kademlia: config.network.map(|network| kademlia(local, &network, config.role)).into(),
+            kademlia: config
+                .network
+                .filter(|_| mini_node)
+                .map(|network| kademlia(local, &network))
+                .into(),
             streams,
         })
     }
@@ -116,12 +120,13 @@ fn local_discovery(local: PeerId, config: &Config) -> Option<mdns::tokio::Behavi
         .ok()
 }
 
-/// Kademlia of one network's mini-nodes: they are its servers, so its table is how they and the peers learn of them all.
-fn kademlia(local: PeerId, network: &NetworkId, role: Role) -> Kademlia {
+/// Kademlia of one network's mini-nodes, which are all its servers: its table is how they learn of one another. Peers at
+/// home are not even clients: libp2p's dials twenty servers whenever it has met a new one. They hear of mini-nodes from
+/// those that they have.
+fn kademlia(local: PeerId, network: &NetworkId) -> Kademlia {
     let mut config = kad::Config::new(kademlia_protocol(network));
     config
         .set_kbucket_size(KADEMLIA_BUCKET)
-        .set_kbucket_inserts(kad::BucketInserts::OnConnected)
         .set_periodic_bootstrap_interval(Some(KADEMLIA_LOOK))
         .set_record_filtering(kad::StoreInserts::FilterBoth);
     let store = kad::store::MemoryStoreConfig {
@@ -131,7 +136,7 @@ fn kademlia(local: PeerId, network: &NetworkId, role: Role) -> Kademlia {
     };
     let store = MemoryStore::with_config(local, store);
     let mut kademlia = Kademlia::with_config(local, store, config);
-    kademlia.set_mode(Some(if role == Role::MiniNode { kad::Mode::Server } else { kad::Mode::Client }));
+    kademlia.set_mode(Some(kad::Mode::Server));
     kademlia
 }
 
