@@ -15,6 +15,7 @@ mod error;
 mod event;
 mod metrics;
 mod network;
+mod pacing;
 pub mod presence;
 mod protocol;
 mod score;
