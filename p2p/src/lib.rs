@@ -18,6 +18,7 @@ mod network;
 mod pacing;
 pub mod presence;
 mod protocol;
+pub mod relay;
 mod score;
 pub mod services;
 mod slots;
@@ -28,7 +29,7 @@ mod upload;
 
 pub use libp2p::{self, Multiaddr, PeerId};
 
-pub use config::{Config, ConnectionLimits, StreamLimits, Timeouts, UploadLimits};
+pub use config::{Config, ConnectionLimits, RelayLimits, StreamLimits, Timeouts, UploadLimits};
 pub use council::{
     Class, CouncilConfig, CouncilError, CouncilEvent, CouncilEvents, CouncilSender, MemberInfo, SendError,
 };
@@ -37,6 +38,7 @@ pub use event::{DisconnectReason, Event};
 pub use network::{Network, Services};
 pub use presence::{Join, Online, Vouch};
 pub use protocol::{FollowStream, Followed, frame};
+pub use relay::RelayUsage;
 pub use score::Offence;
 pub use services::{AudioFile, AudioRefusal, AudioSource, LedgerSource, ProofQuery, Registrar, SourceError};
 pub use streams::Transport;
