@@ -75,6 +75,8 @@ pub(crate) struct Parts {
     pub(crate) enough_peers: usize,
     /// Moves whenever a peer connects, leaves or comes back.
     pub(crate) changes: watch::Sender<u64>,
+    /// Where this peer can be reached, as far as that is confirmed.
+    pub(crate) external: watch::Sender<Vec<Multiaddr>>,
     /// Cancelled when the actor ends.
     pub(crate) closed: CancellationToken,
 }
@@ -91,6 +93,7 @@ pub(crate) struct Actor {
     /// Of the network's gossip, once it is joined.
     pub(super) topic: Option<TopicHash>,
     changes: watch::Sender<u64>,
+    external: watch::Sender<Vec<Multiaddr>>,
     closed: CancellationToken,
     pub(super) table: Table,
     /// Peers that came back as another process, and when to dial them. Bounded by the limit on connections.
@@ -119,6 +122,7 @@ impl Actor {
             enough_peers: parts.enough_peers,
             topic: None,
             changes: parts.changes,
+            external: parts.external,
             closed: parts.closed,
             table: Table::new(local, parts.traffic),
             redials: HashMap::new(),
@@ -223,6 +227,10 @@ impl Actor {
             Command::Peers { reply } => {
                 let _ = reply.send(self.table.infos());
             }
+            Command::AddExternalAddress { address } => {
+                self.swarm.add_external_address(address);
+                self.external_changed();
+            }
             Command::ListenAddrs { reply } => {
                 let local = *self.swarm.local_peer_id();
                 let full = self.addresses.iter().map(|address| address.clone().with(Protocol::P2p(local)));
@@ -286,6 +294,10 @@ impl Actor {
 
     fn changed(&self) {
         self.changes.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    fn external_changed(&self) {
+        self.external.send_replace(self.swarm.external_addresses().cloned().collect());
     }
 
     pub(super) fn handle_offence(&mut self, peer: PeerId, offence: Offence) {
@@ -389,6 +401,9 @@ impl Actor {
                 if failed.is_some() {
                     self.report_ready(failed);
                 }
+            }
+            SwarmEvent::ExternalAddrConfirmed { .. } | SwarmEvent::ExternalAddrExpired { .. } => {
+                self.external_changed();
             }
             SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "a listener has trouble"),
             _ => {}

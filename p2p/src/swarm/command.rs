@@ -45,6 +45,10 @@ pub(crate) enum Command {
     Peers {
         reply: oneshot::Sender<Vec<PeerInfo>>,
     },
+    /// Tells where this peer can be reached.
+    AddExternalAddress {
+        address: Multiaddr,
+    },
     ListenAddrs {
         reply: oneshot::Sender<Vec<Multiaddr>>,
     },
