@@ -5,7 +5,7 @@ use std::{num::NonZeroU64, time::Duration};
 use antiphon_proto::NetworkId;
 use libp2p::Multiaddr;
 
-use crate::{presence::Params, reach::Reach};
+use crate::{mesh::MeshParams, presence::Params, reach::Reach};
 
 /// What a peer is to others.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -50,6 +50,8 @@ pub struct Config {
     pub external: Vec<Multiaddr>,
     /// Addresses of mini-nodes, those that were named first.
     pub mini_nodes: Vec<Multiaddr>,
+    /// How many of them were named by somebody; the others are remembered.
+    pub named: usize,
     /// The network, where it is known on starting. Without it a mini-node has no Kademlia, whose name it is in.
     pub network: Option<NetworkId>,
     /// Program and version, as other peers see it. At most 64 characters are sent.
@@ -76,10 +78,26 @@ impl Default for Config {
             private_addresses: true,
             external: Vec::new(),
             mini_nodes: Vec::new(),
+            named: 0,
             network: None,
             agent: concat!("antiphon/", env!("CARGO_PKG_VERSION")).to_owned(),
             boot_nonce: rand::random(),
         }
+    }
+}
+
+impl Config {
+    /// Mini-nodes that this peer wants to be connected with.
+    pub(crate) fn kept_mini_nodes(&self) -> usize {
+        mesh_params(self.role).keep
+    }
+}
+
+/// How much of the mesh a peer keeps.
+pub(crate) fn mesh_params(role: Role) -> MeshParams {
+    match role {
+        Role::Peer => MeshParams::peer(),
+        Role::MiniNode => MeshParams::mini_node(),
     }
 }
 

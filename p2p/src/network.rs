@@ -33,8 +33,9 @@ use crate::{
     score::Offence,
     services::{AudioRefusal, AudioSource, LedgerSource, ProofQuery, Registrar},
     slots::Slots,
+    status::WaysStatus,
     streams::{self, Inbound, Opener},
-    swarm::{Actor, Behaviour, Command, Parts, PeerInfo, Traffic, build_transport},
+    swarm::{Actor, Behaviour, Command, Parts, PeerInfo, Traffic, Ways, build_transport},
     transfer::{
         download::{Context, Download, DownloadProgress, Downloaded, Driver},
         fetch::{self, Fetch, FetchProgress},
@@ -134,6 +135,7 @@ impl Network {
         let (changed, changes) = watch::channel(0);
         let (external, external_addresses) = watch::channel(Vec::new());
         let (closed, traffic) = (CancellationToken::new(), Traffic::default());
+        let mini_nodes = config.kept_mini_nodes();
         let mut actor = Actor::new(Parts {
             swarm,
             commands: command_receiver,
@@ -143,12 +145,15 @@ impl Network {
             traffic: traffic.clone(),
             presence: presence.clone(),
             enough_peers: config.enough_peers,
+            relayed_idle: config.timeouts.relayed_idle,
+            ways: Ways::new(local, &config, rand::random()),
             changes: changed,
             external,
             closed: closed.clone(),
         });
         let (ready, listening) = oneshot::channel();
         actor.listen(&config.listen, ready)?;
+        actor.announce(&config.external);
         let uploads = Uploads::new(config.uploads, metrics.clone());
         let relay = book.zip(config.relay).map(|(book, limits)| {
             let (opener, timeouts) = (opener.clone(), config.timeouts.clone());
@@ -179,6 +184,7 @@ impl Network {
             metrics: metrics.clone(),
             closed: closed.clone(),
             enough: config.enough_peers,
+            mini_nodes,
         };
         let server = Server {
             services,
@@ -280,6 +286,11 @@ impl Network {
     /// The connected peers, in no order.
     pub async fn peers(&self) -> Vec<PeerInfo> {
         self.ask(|reply| Command::Peers { reply }).await.unwrap_or_default()
+    }
+
+    /// How this peer is reached, and through whom.
+    pub async fn ways(&self) -> Option<WaysStatus> {
+        self.ask(|reply| Command::Ways { reply }).await
     }
 
     /// Closes every connection with a peer. `reason` comes back in [`Event::Disconnected`].

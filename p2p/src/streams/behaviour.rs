@@ -36,6 +36,9 @@ struct Connection {
     id: ConnectionId,
     rank: Rank,
     since: Instant,
+    /// When a stream was last seen on it.
+    used: Instant,
+    relayed: bool,
     we_dialled: bool,
     /// One more for the handler and for each stream.
     usage: Arc<Usage>,
@@ -79,6 +82,19 @@ impl Behaviour {
                 if connection.id != best.id && connection.we_dialled && idle && old {
                     found.push(connection.id);
                 }
+            }
+        }
+        found
+    }
+
+    /// Relayed connections that no stream of ours has used for so long. Both sides may close one: nothing is lost by it.
+    pub(crate) fn idle_relayed(&mut self, now: Instant, limit: Duration) -> Vec<ConnectionId> {
+        let mut found = Vec::new();
+        for connection in self.peers.values_mut().flatten().filter(|connection| connection.relayed) {
+            if Arc::strong_count(&connection.usage) > 2 {
+                connection.used = now;
+            } else if now.saturating_duration_since(connection.used) >= limit {
+                found.push(connection.id);
             }
         }
         found
@@ -158,6 +174,8 @@ impl NetworkBehaviour for Behaviour {
                     id: established.connection_id,
                     rank: Rank::new(&self.local, &established.peer_id, established.endpoint),
                     since: Instant::now(),
+                    used: Instant::now(),
+                    relayed: established.endpoint.is_relayed(),
                     we_dialled: established.endpoint.is_dialer(),
                     usage,
                 });
