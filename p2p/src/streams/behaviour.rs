@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     convert::Infallible,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -88,7 +88,7 @@ fn best(connections: &[Connection]) -> Option<&Connection> {
 fn mark_superseded(connections: &[Connection]) {
     let best = best(connections).map(|connection| connection.id);
     for connection in connections {
-        connection.usage.superseded.store(Some(connection.id) != best, Ordering::Relaxed);
+        connection.usage.set_superseded(Some(connection.id) != best);
     }
 }
 

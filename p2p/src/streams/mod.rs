@@ -13,16 +13,17 @@ mod rank;
 use std::{
     io,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures::{AsyncRead, AsyncWrite};
 use libp2p::{PeerId, StreamProtocol};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot, watch},
+    time,
+};
 
 pub(crate) use behaviour::Behaviour;
 pub(crate) use rank::Rank;
@@ -33,11 +34,33 @@ use crate::slots::{Slot, Slots};
 /// Streams being opened at once: they wait in the swarm's queues.
 const OPENS_IN_FLIGHT: usize = 256;
 
+/// A stream sees the end of its connection a moment before the swarm does; so long it waits to learn which of the two
+/// ended. Only streams that ended too early wait.
+const CLOSED_WITHIN: Duration = Duration::from_millis(100);
+
+/// What becomes of a connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Fate {
+    /// There is a better one with the peer.
+    superseded: bool,
+    /// It is gone.
+    closed: bool,
+}
+
 /// What a connection's streams and the behaviour know of one another: who holds it shows that the connection is used.
 #[derive(Debug, Default)]
 struct Usage {
-    /// There is a better connection with the peer.
-    superseded: AtomicBool,
+    fate: watch::Sender<Fate>,
+}
+
+impl Usage {
+    fn set_superseded(&self, superseded: bool) {
+        self.fate.send_if_modified(|fate| std::mem::replace(&mut fate.superseded, superseded) != superseded);
+    }
+
+    fn set_closed(&self) {
+        self.fate.send_if_modified(|fate| !std::mem::replace(&mut fate.closed, true));
+    }
 }
 
 /// A stream on a connection with a peer.
@@ -51,7 +74,24 @@ impl PeerStream {
     /// Whether there is now a better connection with the peer. A stream that would stay for long is then opened anew,
     /// so that of several connections all but one become idle and are closed.
     pub(crate) fn is_superseded(&self) -> bool {
-        self.usage.superseded.load(Ordering::Relaxed)
+        self.usage.fate.borrow().superseded
+    }
+
+    /// Waits until there is a better connection with the peer.
+    pub(crate) fn superseded(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut fate = self.usage.fate.subscribe();
+        async move {
+            if fate.wait_for(|fate| fate.superseded).await.is_err() {
+                // Nobody is left who could say so.
+                std::future::pending().await
+            }
+        }
+    }
+
+    /// Whether this stream, which has ended, ended with its connection. Then its end says nothing about the peer.
+    pub(crate) fn lost_connection(&self) -> impl Future<Output = bool> + Send + use<> {
+        let mut fate = self.usage.fate.subscribe();
+        async move { time::timeout(CLOSED_WITHIN, fate.wait_for(|fate| fate.closed)).await.is_ok() }
     }
 }
 
