@@ -210,6 +210,13 @@ impl Actor {
         match command {
             Command::Connect { address, reply } => self.handle_connect(address, reply),
             Command::Dial { peer, addresses, suspect } => self.handle_dial(peer, addresses, suspect),
+            Command::Reach { peer, suspect } => {
+                self.handle_dial(peer, self.table.addresses_of(&peer), suspect);
+            }
+            Command::Why { peer, reply } => {
+                tracing::trace!(%peer, "why it cannot be reached is not known");
+                let _ = reply.send(None);
+            }
             Command::Subscribe { network } => self.handle_subscribe(&network),
             Command::Publish { network, bytes } => self.handle_publish(&network, bytes),
             Command::KnownPeers { reply } => {
@@ -437,6 +444,7 @@ impl Actor {
         let identify::Event::Received { connection_id, peer_id: peer, info } = event else { return };
         let (agent, nonce) = read_agent(&info.agent_version);
         self.table.listens(&peer, info.listen_addrs);
+        self.table.relays(&peer, info.protocols.contains(&libp2p::relay::HOP_PROTOCOL_NAME));
         let (news, stale) = self.table.identified(&peer, connection_id, &agent, nonce);
         if news {
             self.events.send(Event::Identified { peer, agent });

@@ -21,6 +21,17 @@ pub(crate) enum Command {
         addresses: Vec<Multiaddr>,
         suspect: bool,
     },
+    /// Opens a connection with a peer by whatever way there is, and reports nothing. `suspect`: one that is there may be
+    /// dead.
+    Reach {
+        peer: PeerId,
+        suspect: bool,
+    },
+    /// Asks why a peer cannot be reached, for people.
+    Why {
+        peer: PeerId,
+        reply: oneshot::Sender<Option<String>>,
+    },
     /// Takes part in the gossip of a network.
     Subscribe {
         network: NetworkId,

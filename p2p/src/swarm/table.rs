@@ -41,6 +41,8 @@ pub struct PeerInfo {
     pub rtt: Option<Duration>,
     /// Program and version as told by the peer; empty until it did.
     pub agent: String,
+    /// Whether it relays for others, as told by the peer: a mini-node does.
+    pub mini_node: bool,
     /// When the first of its present connections was established.
     pub connected_since: SystemTime,
     /// Open connections with it.
@@ -66,6 +68,7 @@ struct Connection {
 #[derive(Debug, Default)]
 struct Peer {
     agent: String,
+    mini_node: bool,
     /// Where it says it listens.
     listens: Vec<Multiaddr>,
     connections: Vec<Connection>,
@@ -160,6 +163,13 @@ impl Table {
         entry.listens = short.take(ADDRESSES).collect();
     }
 
+    /// Notes whether a peer says that it relays for others.
+    pub(crate) fn relays(&mut self, peer: &PeerId, relays: bool) {
+        if let Some(entry) = self.peers.get_mut(peer) {
+            entry.mini_node = relays;
+        }
+    }
+
     /// Where a connected peer can be dialled.
     pub(crate) fn addresses_of(&self, peer: &PeerId) -> Vec<Multiaddr> {
         self.peers.get(peer).map(|entry| entry.listens.clone()).unwrap_or_default()
@@ -192,6 +202,7 @@ impl Table {
             direction: used.direction,
             rtt: used.rtt,
             agent: entry.agent.clone(),
+            mini_node: entry.mini_node,
             connected_since: entry.connections.iter().map(|connection| connection.since).min()?,
             connections: entry.connections.len(),
             served_bytes: traffic.served.load(Ordering::Relaxed),
