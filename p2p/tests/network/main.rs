@@ -18,6 +18,7 @@ mod harness;
 mod interop;
 mod js;
 mod ledger;
+mod moves;
 mod presence;
 mod raw;
 mod register;
