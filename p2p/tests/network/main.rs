@@ -9,6 +9,8 @@
 
 mod audio;
 mod catchup;
+mod circuit_peer;
+mod circuits;
 mod connections;
 mod contention;
 mod council;
