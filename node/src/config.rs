@@ -94,6 +94,14 @@ pub struct Network {
     pub genesis: Option<PathBuf>,
     /// Whether peers in the local network are found, and find this one, by multicast DNS.
     pub mdns: bool,
+    /// Whether the router is asked by UPnP to forward the port.
+    pub upnp: bool,
+    /// Addresses under which this peer is reached from outside, where it cannot see them itself: of a cloud's router, or
+    /// of a forwarded port.
+    pub external: Vec<String>,
+    /// Whether a mini-node dials and announces addresses that the internet cannot reach. Only in a network of one's own,
+    /// a test for example: hosters take a packet to such an address for a scan. Peers at home always do both.
+    pub allow_private: bool,
     /// Whether this is a mini-node. Not a setting: the command says so.
     #[serde(skip)]
     pub mini_node: bool,
@@ -101,8 +109,17 @@ pub struct Network {
 
 impl Default for Network {
     fn default() -> Self {
-        let (listen, peer_vps) = (Vec::new(), Vec::new());
-        Self { listen, peer_vps, id: None, genesis: None, mdns: true, mini_node: false }
+        Self {
+            listen: Vec::new(),
+            peer_vps: Vec::new(),
+            id: None,
+            genesis: None,
+            mdns: true,
+            upnp: true,
+            external: Vec::new(),
+            allow_private: false,
+            mini_node: false,
+        }
     }
 }
 

@@ -2,9 +2,20 @@
 
 use std::{num::NonZeroU64, time::Duration};
 
+use antiphon_proto::NetworkId;
 use libp2p::Multiaddr;
 
-use crate::presence::Params;
+use crate::{presence::Params, reach::Reach};
+
+/// What a peer is to others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Role {
+    /// One at home: it looks for a way through its router, and has mini-nodes relay for it.
+    #[default]
+    Peer,
+    /// One on a public address: peers join through it, are found by it, and are told by it how they are reached.
+    MiniNode,
+}
 
 /// How to listen, and how much of everything.
 #[derive(Debug, Clone)]
@@ -26,6 +37,19 @@ pub struct Config {
     pub enough_peers: usize,
     /// Finds peers in the local network by multicast DNS, and is found. Never where only loopback is listened on.
     pub mdns: bool,
+    /// Asks the router to forward the ports by UPnP. Never where only loopback is listened on.
+    pub upnp: bool,
+    /// What this peer is to others.
+    pub role: Role,
+    /// Whether addresses that the internet cannot reach are dialled and announced. Never on a mini-node in a network of
+    /// others: hosters take a packet to a private address for a scan.
+    pub private_addresses: bool,
+    /// Addresses under which this peer is reached, beside those that it listens on: of a cloud's router, for example.
+    pub external: Vec<Multiaddr>,
+    /// Addresses of mini-nodes, those that were named first.
+    pub mini_nodes: Vec<Multiaddr>,
+    /// The network, where it is known on starting. Without it a mini-node has no Kademlia, whose name it is in.
+    pub network: Option<NetworkId>,
     /// Program and version, as other peers see it. At most 64 characters are sent.
     pub agent: String,
     /// Another number at every start. Peers that still hold a connection to an earlier process learn from it that the
@@ -44,10 +68,22 @@ impl Default for Config {
             presence: Params::default(),
             enough_peers: 48,
             mdns: false,
+            upnp: false,
+            role: Role::Peer,
+            private_addresses: true,
+            external: Vec::new(),
+            mini_nodes: Vec::new(),
+            network: None,
             agent: concat!("antiphon/", env!("CARGO_PKG_VERSION")).to_owned(),
             boot_nonce: rand::random(),
         }
     }
+}
+
+/// Whether others in the local network could reach one of these addresses, which are listened on.
+#[must_use]
+pub fn listens_nearby(listen: &[Multiaddr]) -> bool {
+    listen.iter().any(|address| Reach::of(address) != Reach::Loopback)
 }
 
 /// Bounds on connections. One costs about 133 KiB over QUIC and 89 KiB over TCP when idle.
@@ -63,6 +99,9 @@ pub struct ConnectionLimits {
     pub total: u32,
     /// With one peer: hole punching needs two and a spare.
     pub per_peer: u32,
+    /// Established by others from one IPv4 address or IPv6 subnet, handshakes included; none: no such bound. Whole
+    /// villages share one.
+    pub per_address: Option<u32>,
     /// Physical memory of the process in bytes, above which no connection is added; none: no such bound.
     pub memory: Option<usize>,
 }
@@ -75,6 +114,7 @@ impl Default for ConnectionLimits {
             incoming: 192,
             total: 256,
             per_peer: 3,
+            per_address: None,
             memory: None,
         }
     }
@@ -164,8 +204,15 @@ pub struct Timeouts {
     pub stall: Duration,
     /// Connections without streams are closed after this.
     pub idle: Duration,
+    /// A relayed connection that nothing but gossip and pings use is closed after this: its place at the relay is dear,
+    /// and another is had in a second.
+    pub relayed_idle: Duration,
     /// Between pings, and until an unanswered one closes the connection.
     pub ping: Duration,
+    /// A QUIC connection that hears nothing is dead after this. QUIC asks for a sign of life three times as often.
+    pub silence: Duration,
+    /// Between tests whether this peer can be reached from outside.
+    pub probe: Duration,
 }
 
 impl Default for Timeouts {
@@ -178,7 +225,10 @@ impl Default for Timeouts {
             write: Duration::from_secs(30),
             stall: Duration::from_secs(15),
             idle: Duration::from_secs(3_600),
+            relayed_idle: Duration::from_secs(60),
             ping: Duration::from_secs(5),
+            silence: Duration::from_secs(6),
+            probe: Duration::from_secs(5),
         }
     }
 }

@@ -17,6 +17,7 @@ mod metrics;
 mod network;
 pub mod presence;
 mod protocol;
+mod reach;
 mod score;
 pub mod services;
 mod slots;
@@ -27,7 +28,7 @@ mod upload;
 
 pub use libp2p::{self, Multiaddr, PeerId};
 
-pub use config::{Config, ConnectionLimits, StreamLimits, Timeouts, UploadLimits};
+pub use config::{Config, ConnectionLimits, Role, StreamLimits, Timeouts, UploadLimits, listens_nearby};
 pub use council::{
     Class, CouncilConfig, CouncilError, CouncilEvent, CouncilEvents, CouncilSender, MemberInfo, SendError,
 };

@@ -9,7 +9,7 @@ use antiphon_proto::{
     ContentHash, NetworkId, limits,
     wire::{AudioMode, AudioRequest, Bundle, ByteRange, LedgerInfo, RegisterReply, RegisterRequest},
 };
-use libp2p::{Multiaddr, PeerId, Swarm, core::upgrade::Version, identity::Keypair, swarm};
+use libp2p::{Multiaddr, PeerId, Swarm, core::upgrade::Version, identity::Keypair, relay, swarm};
 use prometheus_client::registry::Registry;
 use tokio::{
     sync::{Semaphore, mpsc, oneshot, watch},
@@ -19,7 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     catchup::{CatchUp, Check, Goal},
-    config::{Config, Timeouts, UploadLimits},
+    config::{Config, Role, Timeouts, UploadLimits},
     council::{self, CouncilConfig, CouncilError, CouncilEvents, CouncilSender, Gate},
     error::{ConnectError, DownloadError, FetchError, RequestError, StartError},
     event::{Event, EventSender},
@@ -107,9 +107,14 @@ impl Network {
         let on_drop = move |name: &libp2p::StreamProtocol| Metrics::count(&dropped, protocol::name_of(name));
         let (streams, opener, incoming) =
             streams::new(local, protocol::all(), slots, config.streams.inbound, on_drop);
+        // A mini-node reaches others directly or not at all.
+        let (through, relay_client) = match config.role {
+            Role::Peer => Some(relay::client::new(local)).unzip(),
+            Role::MiniNode => (None, None),
+        };
         let swarm = Swarm::new(
-            build_transport(&keypair, &config)?,
-            Behaviour::new(&keypair, &config, streams, registry)?,
+            build_transport(&keypair, &config, through)?,
+            Behaviour::new(&keypair, &config, relay_client, streams, registry)?,
             local,
             swarm_config(&config),
         );

@@ -43,7 +43,8 @@ pub struct Common {
 pub enum Command {
     /// Run a peer: scan the music folders, serve them, follow the network
     Up(Up),
-    /// Run a peer without music: it keeps the whole ledger, is reached by others, and may vote in the council
+    /// Run a mini-node on a public address: peers join through it, it relays for those behind routers, keeps the whole
+    /// ledger, and may vote in the council
     MiniNode(Serve),
     /// Scan music folders and register what is new
     Scan(Scan),
@@ -118,10 +119,17 @@ pub struct Serve {
     /// Listen on this address; may be repeated [default: every interface, QUIC and TCP, on a port that stays]
     #[arg(long, value_name = "MULTIADDR")]
     pub listen: Vec<String>,
+    /// Tell others that this peer is reached at this address; may be repeated. For clouds and routers that forward a port,
+    /// where a machine cannot see its own public address
+    #[arg(long, value_name = "MULTIADDR")]
+    pub external: Vec<String>,
+    /// Let a mini-node dial and announce private addresses too. Only in a network of your own: hosters take that for a scan
+    #[arg(long)]
+    pub allow_private: bool,
     /// How a network is found.
     #[command(flatten)]
     pub join: Join,
-    /// Serve /healthz and /metrics here [default: 127.0.0.1:7711]
+    /// Serve /healthz, /readyz and /metrics here [default: 127.0.0.1:7711]
     #[arg(long, value_name = "ADDR")]
     pub http: Option<SocketAddr>,
     /// Serve the ledger here as static files that `ledger verify URL` and others check (C2SP tlog-tiles)

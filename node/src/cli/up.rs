@@ -54,6 +54,10 @@ async fn serve(
     if !up.listen.is_empty() {
         settings.network.listen.clone_from(&up.listen);
     }
+    if !up.external.is_empty() {
+        settings.network.external.clone_from(&up.external);
+    }
+    settings.network.allow_private |= up.allow_private;
     if up.http.is_some() {
         settings.http.addr = up.http;
     }

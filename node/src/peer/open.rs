@@ -7,10 +7,10 @@ use std::{
 };
 
 use antiphon_ledger::{Ledger, OpenError, Options, Stage};
-use antiphon_p2p::{ConnectionLimits, Event, Network, Services};
+use antiphon_p2p::{ConnectionLimits, Event, Network, Role, Services};
 use antiphon_proto::{NetworkId, wire::Genesis};
 use anyhow::{Context, bail};
-use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
+use libp2p::{Multiaddr, PeerId};
 use prometheus_client::registry::Registry;
 use rand::TryRng;
 use tokio::{sync::watch, task::JoinSet};
@@ -44,6 +44,13 @@ use crate::{
 const FIRST_PORT: u16 = 7_710;
 /// Memory of the process above which no connection is added: half of the smallest Pi.
 const MEMORY_BYTES: usize = 512 * 1024 * 1024;
+/// The same on a mini-node, of the smallest VPS.
+const MINI_NODE_MEMORY_BYTES: usize = 320 * 1024 * 1024;
+/// Connections of a mini-node: at 133 KiB each when idle, 200 MB.
+const MINI_NODE_CONNECTIONS: u32 = 1_536;
+/// Connections from one address: a family's, or a village's behind one carrier NAT.
+const PER_ADDRESS: u32 = 64;
+const MINI_NODE_PER_ADDRESS: u32 = 128;
 /// Pause between attempts to join a network for the first time.
 const JOIN_PAUSE: Duration = Duration::from_secs(2);
 /// How long a first start without a peer to join through looks for peers in the local network, and how often.
@@ -162,7 +169,7 @@ impl<'c> Opening<'c> {
             Reach::Dial => !self.addresses.is_empty(),
             Reach::Serve => true,
         };
-        let network = if wants_network { Some(self.network(&node_key.seed()).await?) } else { None };
+        let mut network = if wants_network { Some(self.network(&node_key.seed()).await?) } else { None };
         let named = self.config.network.genesis.as_deref().map(genesis_file::read).transpose()?;
         if let (Some(named), Some(insist)) = (named.as_ref().map(Genesis::network_id), self.insist)
             && named != insist
@@ -192,6 +199,13 @@ impl<'c> Opening<'c> {
             }
         };
         self.pin(&ledger)?;
+        if let Some(first) = network.take_if(|_| self.config.network.mini_node && self.insist.is_none()) {
+            // The network's name is a part of what mini-nodes speak, and was not known before.
+            self.insist = Some(ledger.network());
+            first.shutdown().await;
+            self.registry = Registry::default();
+            network = Some(self.network(&node_key.seed()).await?);
+        }
 
         let (upstream_in, upstream) = watch::channel(None);
         let (seat, orders) = self.orders(&ledger, network.as_ref(), &upstream)?;
@@ -249,14 +263,44 @@ impl<'c> Opening<'c> {
     async fn network(&mut self, node_seed: &[u8; 32]) -> anyhow::Result<Network> {
         let mut nonce = [0; 8];
         rand::rngs::SysRng.try_fill_bytes(&mut nonce).context("the system gives no randomness")?;
-        let listen = if self.reach == Reach::Serve { self.listen()? } else { Vec::new() };
+        let serves = self.reach == Reach::Serve;
+        let listen = if serves { self.listen()? } else { Vec::new() };
+        let settings = &self.config.network;
+        let mini_node = settings.mini_node;
+        let limits = if mini_node {
+            ConnectionLimits {
+                incoming: MINI_NODE_CONNECTIONS - 128,
+                total: MINI_NODE_CONNECTIONS,
+                pending_incoming: 256,
+                memory: Some(MINI_NODE_MEMORY_BYTES),
+                per_address: Some(MINI_NODE_PER_ADDRESS),
+                ..ConnectionLimits::default()
+            }
+        } else {
+            ConnectionLimits {
+                memory: Some(MEMORY_BYTES),
+                per_address: Some(PER_ADDRESS),
+                ..ConnectionLimits::default()
+            }
+        };
+        let at_home = serves && (!mini_node || settings.allow_private);
         let config = antiphon_p2p::Config {
             listen,
             agent: format!("antiphon/{}", env!("CARGO_PKG_VERSION")),
             boot_nonce: u64::from_le_bytes(nonce),
             uploads: self.config.upload.limits(),
-            mdns: self.reach == Reach::Serve && self.config.network.mdns,
-            limits: ConnectionLimits { memory: Some(MEMORY_BYTES), ..ConnectionLimits::default() },
+            mdns: at_home && settings.mdns,
+            upnp: at_home && settings.upnp,
+            role: if mini_node { Role::MiniNode } else { Role::Peer },
+            private_addresses: !mini_node || settings.allow_private,
+            external: settings
+                .external
+                .iter()
+                .map(|text| parse_external(text))
+                .collect::<anyhow::Result<_>>()?,
+            mini_nodes: self.addresses.iter().cloned().collect(),
+            network: self.insist,
+            limits,
             ..antiphon_p2p::Config::default()
         };
         let services =
@@ -358,12 +402,11 @@ impl<'c> Opening<'c> {
     /// The network of whoever is found in the local network within a few seconds: without a peer to join through, a
     /// second peer at home belongs to the network of the first.
     async fn nearby(&self, network: &Network, report: &(dyn Fn(&str) + Send + Sync)) -> Option<Genesis> {
-        let loopback = |address: &Multiaddr| {
-            matches!(address.iter().next(),
-            Some(Protocol::Ip4(ip)) if ip.is_loopback())
-                || matches!(address.iter().next(), Some(Protocol::Ip6(ip)) if ip.is_loopback())
-        };
-        if !self.config.network.mdns || network.listen_addrs().await.iter().all(loopback) {
+        let mini_node = self.config.network.mini_node && !self.config.network.allow_private;
+        if !self.config.network.mdns
+            || mini_node
+            || !antiphon_p2p::listens_nearby(&network.listen_addrs().await)
+        {
             return None;
         }
         report("looking for peers in the local network");
@@ -474,6 +517,16 @@ fn parse_listen(text: &str) -> anyhow::Result<Multiaddr> {
         Failure::new(
             Kind::Usage,
             format!("--listen {text}: {error}; an example: /ip4/0.0.0.0/udp/7710/quic-v1"),
+        )
+        .into()
+    })
+}
+
+fn parse_external(text: &str) -> anyhow::Result<Multiaddr> {
+    text.parse().map_err(|error| {
+        Failure::new(
+            Kind::Usage,
+            format!("--external {text}: {error}; an example: /ip4/192.0.2.1/udp/7710/quic-v1"),
         )
         .into()
     })

@@ -70,6 +70,8 @@ impl Machine {
             .env("HOME", home)
             // Tests stay on loopback, and in networks that they make.
             .env("ANTIPHON__NETWORK__MDNS", "false")
+            .env("ANTIPHON__NETWORK__UPNP", "false")
+            .env("ANTIPHON__NETWORK__ALLOW_PRIVATE", "true")
             .env("ANTIPHON_DATA_DIR", self.data())
             .current_dir(self.out())
             .stdin(Stdio::null())

@@ -14,7 +14,7 @@ use antiphon_proto::{
     announcement::{Announcement, Flags},
     limits,
 };
-use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
+use libp2p::PeerId;
 use roaring::RoaringBitmap;
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
@@ -32,6 +32,7 @@ use crate::{
         library::{Asker, Known},
         report,
     },
+    reach::Reach,
     score::Offence,
     services::LedgerSource,
     streams::Opener,
@@ -411,62 +412,7 @@ impl Task {
     }
 }
 
-/// How near an address is. What a peer tells of nearer addresses than its own means nothing here: a stranger on the
-/// internet must not make this peer knock at its own doors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Reach {
-    /// Anywhere.
-    Global,
-    /// In a local network.
-    Local,
-    /// On this machine.
-    Loopback,
-    /// Nowhere that can be dialled from hearsay: names, wildcards.
-    Nowhere,
-}
-
-impl Reach {
-    pub(crate) fn of(address: &Multiaddr) -> Self {
-        match address.iter().next() {
-            Some(Protocol::Ip4(ip)) if ip.is_loopback() => Self::Loopback,
-            Some(Protocol::Ip4(ip)) if ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast() => {
-                Self::Nowhere
-            }
-            Some(Protocol::Ip4(ip)) if ip.is_private() || ip.is_link_local() => Self::Local,
-            Some(Protocol::Ip4(_)) => Self::Global,
-            Some(Protocol::Ip6(ip)) if ip.is_loopback() => Self::Loopback,
-            Some(Protocol::Ip6(ip)) if ip.is_unspecified() || ip.is_multicast() => Self::Nowhere,
-            Some(Protocol::Ip6(ip)) if ip.is_unique_local() || ip.is_unicast_link_local() => Self::Local,
-            Some(Protocol::Ip6(_)) => Self::Global,
-            _ => Self::Nowhere,
-        }
-    }
-}
-
 fn wall_ms() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_are_as_near_as_they_say() {
-        let of = |address: &str| Reach::of(&address.parse().unwrap());
-        assert_eq!(of("/ip4/127.0.0.1/tcp/1"), Reach::Loopback);
-        assert_eq!(of("/ip4/192.168.1.2/udp/1/quic-v1"), Reach::Local);
-        assert_eq!(of("/ip4/192.0.2.1/tcp/1"), Reach::Global);
-        assert_eq!(of("/ip6/::1/tcp/1"), Reach::Loopback);
-        assert_eq!(of("/ip6/fd00::1/tcp/1"), Reach::Local);
-        assert_eq!(of("/ip6/2001:db8::1/tcp/1"), Reach::Global);
-        assert_eq!(of("/ip4/0.0.0.0/tcp/1"), Reach::Nowhere);
-        assert_eq!(of("/dns4/example.org/tcp/1"), Reach::Nowhere);
-        assert!(
-            Reach::Global < Reach::Local
-                && Reach::Local < Reach::Loopback
-                && Reach::Loopback < Reach::Nowhere
-        );
-    }
 }

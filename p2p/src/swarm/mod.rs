@@ -2,9 +2,11 @@
 
 mod actor;
 mod behaviour;
+mod candidates;
 mod command;
 mod gossip;
 mod meeting;
+mod per_address;
 mod table;
 mod transport;
 

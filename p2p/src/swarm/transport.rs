@@ -7,11 +7,15 @@ use std::{
 
 use libp2p::{
     Multiaddr, PeerId, Transport as _,
-    core::{muxing::StreamMuxerBox, transport::Boxed, upgrade::Version},
+    core::{
+        muxing::StreamMuxerBox,
+        transport::{Boxed, global_only},
+        upgrade::Version,
+    },
     dns,
     identity::Keypair,
     multiaddr::Protocol,
-    noise, quic, tcp, yamux,
+    noise, quic, relay, tcp, yamux,
 };
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use socket2::SockRef;
@@ -20,6 +24,7 @@ use socket2::{Domain, Socket, Type};
 use crate::{
     config::{Config, StreamLimits},
     error::StartError,
+    reach::is_relayed,
     streams::Transport,
 };
 
@@ -38,10 +43,12 @@ const QUIC_STREAM_WINDOW: u32 = 1_000_000;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const TCP_UNSENT_BYTES: u32 = 64 * 1024;
 
-/// The transport under everything. Segmentation offload stays on: libp2p leaves quinn's default.
+/// The transport under everything, and, with `through`, over circuits of relays: encrypted from end to end by Noise, so
+/// that a relay sees bytes. Segmentation offload stays on: libp2p leaves quinn's default.
 pub(crate) fn build(
     keypair: &Keypair,
     config: &Config,
+    through: Option<relay::client::Transport>,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, StartError> {
     let quic = quic::tokio::Transport::new(quic_config(keypair, config))
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
@@ -51,12 +58,25 @@ pub(crate) fn build(
     let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
         .map(|stream, _| short_queue(stream))
         .upgrade(Version::V1Lazy)
+        .authenticate(noise.clone())
+        .multiplex(yamux.clone())
+        .timeout(config.timeouts.dial)
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    let both = quic.or_transport(tcp).map(|either, _| either.into_inner());
+    // Under the names, so that what they lead to is looked at.
+    let direct = if config.private_addresses {
+        with_names(both)?.boxed()
+    } else {
+        with_names(global_only::Transport::new(both))?.boxed()
+    };
+    let Some(through) = through else { return Ok(direct) };
+    let circuits = through
+        .upgrade(Version::V1Lazy)
         .authenticate(noise)
         .multiplex(yamux)
         .timeout(config.timeouts.dial)
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
-    let both = quic.or_transport(tcp).map(|either, _| either.into_inner());
-    Ok(with_names(both)?.boxed())
+    Ok(circuits.or_transport(direct).map(|either, _| either.into_inner()).boxed())
 }
 
 /// Keeps what waits in the kernel short, so that small messages pass bulk before it.
@@ -80,6 +100,8 @@ fn quic_config(keypair: &Keypair, config: &Config) -> quic::Config {
     quic.max_connection_data = QUIC_CONNECTION_WINDOW;
     quic.handshake_timeout = config.timeouts.dial;
     quic.max_concurrent_stream_limit = streams_per_connection(&config.streams);
+    quic.max_idle_timeout = u32::try_from(config.timeouts.silence.as_millis()).unwrap_or(u32::MAX);
+    quic.keep_alive_interval = config.timeouts.silence / 3;
     quic
 }
 
@@ -107,6 +129,7 @@ fn with_names<T>(inner: T) -> Result<dns::tokio::Transport<T>, StartError> {
 pub(crate) fn can_be_dialled(address: &Multiaddr) -> bool {
     Transport::of(address) != Transport::Other
         || address.iter().any(|part| matches!(part, Protocol::Dnsaddr(_)))
+        || is_relayed(address)
 }
 
 /// Fails when another program listens on the TCP port. libp2p shares its ports (SO_REUSEPORT), so that two peers by
