@@ -5,7 +5,7 @@
 //! have: a neighbour's 192.168.1.10 is one's own.
 
 use std::{
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddrV4},
     sync::atomic::{AtomicU8, Ordering},
 };
 
@@ -221,6 +221,11 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    /// Where it is reached.
+    pub(crate) fn address(&self) -> SocketAddrV4 {
+        SocketAddrV4::new(self.line.address, PORT)
+    }
+
     /// Packets to private addresses and to groups that were sent so far.
     pub(crate) fn private_packets(&self) -> (u64, u64) {
         let said = self.host.nft_says("list counters table ip watch");

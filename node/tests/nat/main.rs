@@ -11,14 +11,22 @@
     reason = "a test"
 )]
 
+mod address;
 #[path = "../common/mod.rs"]
 mod common;
 mod lab;
 mod lossy;
+mod matrix;
+mod mesh;
 mod netns;
+mod node;
+mod playback;
+mod player;
+mod private;
 mod probe;
 #[path = "../../../p2p/tests/common/relay.rs"]
 mod relay;
+mod table;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -92,11 +92,7 @@ impl Behaviour {
             upnp: (at_home && config.upnp && listens_nearby(&config.listen))
                 .then(upnp::tokio::Behaviour::default)
                 .into(),
-            kademlia: config
-                .network
-                .filter(|_| mini_node)
-                .map(|network| kademlia(local, &network))
-                .into(),
+            kademlia: config.network.filter(|_| mini_node).map(|network| kademlia(local, &network)).into(),
             streams,
         })
     }
