@@ -1,4 +1,4 @@
-//! Pages for operators: `/healthz` and `/metrics`.
+//! Pages for operators: `/healthz`, `/readyz` and `/metrics`.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -59,11 +59,27 @@ pub async fn serve(listener: TcpListener, peer: Arc<Peer>) {
     };
     let app = Router::new()
         .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .with_state(Arc::new(pages));
     if let Err(error) = axum::serve(listener, app).await {
         tracing::error!(%error, "the HTTP server ended");
     }
+}
+
+/// Whether this peer is of use to others: it has the network, and its ledger is not far behind.
+async fn ready(State(pages): State<Arc<Pages>>) -> impl IntoResponse {
+    let peer = &pages.peer;
+    if peer.orders_here() {
+        return (StatusCode::OK, "ready\n");
+    }
+    if peer.upstream.borrow().is_none() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "no peer of the network is followed\n");
+    }
+    if peer.following.borrow().catching_up.is_some() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "the ledger is catching up\n");
+    }
+    (StatusCode::OK, "ready\n")
 }
 
 async fn metrics(State(pages): State<Arc<Pages>>) -> impl IntoResponse {

@@ -15,6 +15,7 @@ pub mod light;
 pub mod mirror;
 pub mod ops;
 pub mod peer;
+pub mod peer_ops;
 pub mod rule;
 pub mod search;
 pub mod search_ops;

@@ -26,6 +26,7 @@ use crate::{
         play::PlayRequest,
         select::{self, SongLine},
     },
+    peer_ops,
     search::Index,
     search_ops::{self, DiscoverRequest, SearchRequest},
     system::pathhex,
@@ -37,6 +38,8 @@ use crate::{
 pub enum Request {
     /// How is it going?
     Status,
+    /// Who is connected, and how is this peer reached?
+    Peers,
     /// Scan these; none: all that are remembered.
     Scan {
         /// Absolute paths, as bytes in hexadecimal: paths need not be UTF-8.
@@ -196,6 +199,9 @@ pub struct PeerStatus {
     pub rtt_us: Option<u64>,
     /// What it says it is.
     pub agent: String,
+    /// `direct`, `punched` or `relayed`.
+    #[serde(default)]
+    pub path: String,
 }
 
 /// `antiphon ledger info --json`.
@@ -265,6 +271,7 @@ pub async fn execute(
 ) -> anyhow::Result<Value> {
     Ok(match request {
         Request::Status => serde_json::to_value(status(peer, running).await?)?,
+        Request::Peers => serde_json::to_value(peer_ops::peers(peer).await?)?,
         Request::Scan { paths } => scan(peer, &paths, tell).await?,
         Request::Forget { paths } => {
             let folders = paths.iter().map(|hex| pathhex::decode(hex)).collect::<anyhow::Result<Vec<_>>>()?;
@@ -351,6 +358,7 @@ async fn status(peer: &Peer, running: Option<&Running>) -> anyhow::Result<Status
                 address: known.addr.to_string(),
                 transport: known.transport.name().to_owned(),
                 rtt_us: known.rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
+                path: peer_ops::path(known.path).to_owned(),
                 agent: known.agent,
             })
             .collect();

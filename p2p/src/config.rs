@@ -5,7 +5,7 @@ use std::{num::NonZeroU64, time::Duration};
 use antiphon_proto::NetworkId;
 use libp2p::Multiaddr;
 
-use crate::{presence::Params, reach::Reach};
+use crate::{mesh::MeshParams, presence::Params, reach::Reach};
 
 /// What a peer is to others.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub struct Config {
     pub streams: StreamLimits,
     /// What this peer gives.
     pub uploads: UploadLimits,
+    /// What this peer carries between others; none: it is no relay, and does not offer the protocol.
+    pub relay: Option<RelayLimits>,
     /// How long to wait for what.
     pub timeouts: Timeouts,
     /// Presence.
@@ -48,6 +50,8 @@ pub struct Config {
     pub external: Vec<Multiaddr>,
     /// Addresses of mini-nodes, those that were named first.
     pub mini_nodes: Vec<Multiaddr>,
+    /// How many of them were named by somebody; the others are remembered.
+    pub named: usize,
     /// The network, where it is known on starting. Without it a mini-node has no Kademlia, whose name it is in.
     pub network: Option<NetworkId>,
     /// Program and version, as other peers see it. At most 64 characters are sent.
@@ -64,6 +68,7 @@ impl Default for Config {
             limits: ConnectionLimits::default(),
             streams: StreamLimits::default(),
             uploads: UploadLimits::default(),
+            relay: None,
             timeouts: Timeouts::default(),
             presence: Params::default(),
             enough_peers: 48,
@@ -73,10 +78,26 @@ impl Default for Config {
             private_addresses: true,
             external: Vec::new(),
             mini_nodes: Vec::new(),
+            named: 0,
             network: None,
             agent: concat!("antiphon/", env!("CARGO_PKG_VERSION")).to_owned(),
             boot_nonce: rand::random(),
         }
+    }
+}
+
+impl Config {
+    /// Mini-nodes that this peer wants to be connected with.
+    pub(crate) fn kept_mini_nodes(&self) -> usize {
+        mesh_params(self.role).keep
+    }
+}
+
+/// How much of the mesh a peer keeps.
+pub(crate) fn mesh_params(role: Role) -> MeshParams {
+    match role {
+        Role::Peer => MeshParams::peer(),
+        Role::MiniNode => MeshParams::mini_node(),
     }
 }
 
@@ -182,6 +203,74 @@ impl Default for UploadLimits {
             queue_wait: Duration::from_secs(3),
             bytes_per_day: None,
             quota_stops_play: false,
+        }
+    }
+}
+
+/// Bounds on what this peer carries between others that cannot reach one another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelayLimits {
+    /// Peers that may be reached through this one: each keeps a connection open (about 133 KiB over QUIC), so
+    /// [`ConnectionLimits::total`] should leave room for them.
+    pub reservations: usize,
+    /// Those behind one IP address (IPv6: one /64): a carrier's NAT has many customers behind one.
+    pub reservations_per_ip: usize,
+    /// Requests for a reservation by one peer in a minute, all of them at once if need be. An honest one renews a few
+    /// times in an hour, and asks again when its network changes.
+    pub requests_per_minute: NonZeroU64,
+    /// The same from one IP address: with as many at once as may reserve there, after a restart of this relay all come
+    /// back together.
+    pub requests_per_ip_per_minute: NonZeroU64,
+    /// How long a reservation lasts unless it is renewed: well below [`Timeouts::idle`] with the renewal after three
+    /// quarters of it.
+    pub reservation_ttl: Duration,
+    /// Circuits at once: each is a task, two streams, and at most 128 KiB while it is busy both ways.
+    pub circuits: usize,
+    /// Those that peers behind one IP address (IPv6: one /64) have asked for, so that nobody takes all with identities
+    /// that cost nothing.
+    pub circuits_per_ip: usize,
+    /// Those that one peer has asked for: a listener fetches from many sources.
+    pub circuits_per_source: usize,
+    /// Those to one peer: an artist behind a NAT has many listeners.
+    pub circuits_per_destination: usize,
+    /// Requests being dealt with at once. Each waits for two peers, for [`Timeouts::message`] at most.
+    pub handshakes: usize,
+    /// Those from one IP address (IPv6: one /64).
+    pub handshakes_per_ip: usize,
+    /// How long a circuit lasts: as long as the longest song.
+    pub circuit_duration: Duration,
+    /// Bytes a second in all; none: as fast as it goes. Shared evenly among the pairs of peers that send.
+    pub total_bytes_per_second: Option<NonZeroU64>,
+    /// Bytes a second of each peer, to it and from it together; none: as fast as it goes.
+    pub peer_bytes_per_second: Option<NonZeroU64>,
+    /// Bytes of each peer on one day (in UTC), to it and from it together; none: any number. Counted in memory.
+    pub peer_bytes_per_day: Option<NonZeroU64>,
+    /// Bytes in a month of the calendar (in UTC); none: any number. Each is counted once, though it comes in and goes
+    /// out: where the host counts both, give half of it. With the last one, every circuit ends until the next month.
+    pub bytes_per_month: Option<NonZeroU64>,
+}
+
+impl Default for RelayLimits {
+    fn default() -> Self {
+        const ONE_IN_TEN_SECONDS: NonZeroU64 = NonZeroU64::MIN.saturating_add(5);
+        const TWO_A_SECOND: NonZeroU64 = NonZeroU64::MIN.saturating_add(119);
+        Self {
+            reservations: 2_048,
+            reservations_per_ip: 128,
+            requests_per_minute: ONE_IN_TEN_SECONDS,
+            requests_per_ip_per_minute: TWO_A_SECOND,
+            reservation_ttl: Duration::from_secs(3_600),
+            circuits: 1_024,
+            circuits_per_ip: 256,
+            circuits_per_source: 64,
+            circuits_per_destination: 128,
+            handshakes: 256,
+            handshakes_per_ip: 64,
+            circuit_duration: Duration::from_secs(12 * 3_600),
+            total_bytes_per_second: None,
+            peer_bytes_per_second: None,
+            peer_bytes_per_day: None,
+            bytes_per_month: None,
         }
     }
 }

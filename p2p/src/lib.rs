@@ -13,14 +13,18 @@ mod config;
 mod council;
 mod error;
 mod event;
+mod mesh;
 mod metrics;
 mod network;
+mod pacing;
 pub mod presence;
 mod protocol;
 mod reach;
+pub mod relay;
 mod score;
 pub mod services;
 mod slots;
+pub mod status;
 mod streams;
 mod swarm;
 mod transfer;
@@ -28,7 +32,9 @@ mod upload;
 
 pub use libp2p::{self, Multiaddr, PeerId};
 
-pub use config::{Config, ConnectionLimits, Role, StreamLimits, Timeouts, UploadLimits, listens_nearby};
+pub use config::{
+    Config, ConnectionLimits, RelayLimits, Role, StreamLimits, Timeouts, UploadLimits, listens_nearby,
+};
 pub use council::{
     Class, CouncilConfig, CouncilError, CouncilEvent, CouncilEvents, CouncilSender, MemberInfo, SendError,
 };
@@ -37,6 +43,7 @@ pub use event::{DisconnectReason, Event};
 pub use network::{Network, Services};
 pub use presence::{Join, Online, Vouch};
 pub use protocol::{FollowStream, Followed, frame};
+pub use relay::RelayUsage;
 pub use score::Offence;
 pub use services::{AudioFile, AudioRefusal, AudioSource, LedgerSource, ProofQuery, Registrar, SourceError};
 pub use streams::Transport;

@@ -39,10 +39,30 @@ pub(crate) struct Metrics {
     pub(crate) council_sent: Family<Labelled, Counter>,
     pub(crate) council_received: Family<Labelled, Counter>,
     pub(crate) council_dropped: Family<Labelled, Counter>,
+    pub(crate) relay: RelayMetrics,
+}
+
+/// What is carried between others.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct RelayMetrics {
+    pub(crate) reservations: Gauge,
+    pub(crate) circuits: Gauge,
+    pub(crate) bytes: Counter,
+    pub(crate) refused: Family<Labelled, Counter>,
+}
+
+impl RelayMetrics {
+    fn register(&self, registry: &mut Registry) {
+        let r = registry.sub_registry_with_prefix("antiphon_relay");
+        r.register("reservations", "Peers that may be reached through this one", self.reservations.clone());
+        r.register("circuits", "Circuits open or being opened", self.circuits.clone());
+        r.register("bytes", "Bytes carried between others", self.bytes.clone());
+        r.register("refused", "Requests refused and circuits cut, by reason", self.refused.clone());
+    }
 }
 
 impl Metrics {
-    /// Registers ours under `antiphon_p2p_` and libp2p's own under `libp2p_`.
+    /// Registers ours under `antiphon_p2p_` and `antiphon_relay_`, and libp2p's own under `libp2p_`.
     pub(crate) fn register(registry: &mut Registry) -> (Self, Libp2pMetrics) {
         let libp2p = Libp2pMetrics::new(registry);
         let ours = Self::default();
@@ -88,6 +108,7 @@ impl Metrics {
             "Messages to council members that newer ones pushed out",
             ours.council_dropped.clone(),
         );
+        ours.relay.register(registry);
         (ours, libp2p)
     }
 

@@ -29,11 +29,13 @@ use crate::{
         task::{Shared, Task},
     },
     protocol::{self, FollowStream, Server, audio, ledger, register},
+    relay::{Book, Relay, RelayUsage},
     score::Offence,
     services::{AudioRefusal, AudioSource, LedgerSource, ProofQuery, Registrar},
     slots::Slots,
+    status::WaysStatus,
     streams::{self, Inbound, Opener},
-    swarm::{Actor, Behaviour, Command, Parts, PeerInfo, Traffic, build_transport},
+    swarm::{Actor, Behaviour, Command, Parts, PeerInfo, Traffic, Ways, build_transport},
     transfer::{
         download::{Context, Download, DownloadProgress, Downloaded, Driver},
         fetch::{self, Fetch, FetchProgress},
@@ -74,6 +76,7 @@ struct Inner {
     downloads: Semaphore,
     uploads: Uploads,
     council: Arc<OnceLock<Gate>>,
+    relay: Option<Arc<Relay>>,
     presence: Shared,
     changes: watch::Receiver<u64>,
     closed: CancellationToken,
@@ -105,8 +108,16 @@ impl Network {
         let slots = Slots::new(config.streams.inbound, config.streams.inbound_per_peer);
         let dropped = metrics.dropped_streams.clone();
         let on_drop = move |name: &libp2p::StreamProtocol| Metrics::count(&dropped, protocol::name_of(name));
+        let book = config.relay.clone().map(|limits| Book::new(limits, &metrics));
+        let reserved = book.clone();
+        let on_last_direct = move |peer: &PeerId| {
+            if let Some(book) = &reserved {
+                book.forget(peer);
+            }
+        };
+        let protocols = protocol::all(book.is_some());
         let (streams, opener, incoming) =
-            streams::new(local, protocol::all(), slots, config.streams.inbound, on_drop);
+            streams::new(local, protocols, slots, config.streams.inbound, on_drop, on_last_direct);
         // A mini-node reaches others directly or not at all.
         let (through, relay_client) = match config.role {
             Role::Peer => Some(relay::client::new(local)).unzip(),
@@ -122,7 +133,9 @@ impl Network {
         let (events, receiver) = EventSender::channel();
         let (commands, command_receiver) = mpsc::channel(COMMANDS);
         let (changed, changes) = watch::channel(0);
+        let (external, external_addresses) = watch::channel(Vec::new());
         let (closed, traffic) = (CancellationToken::new(), Traffic::default());
+        let mini_nodes = config.kept_mini_nodes();
         let mut actor = Actor::new(Parts {
             swarm,
             commands: command_receiver,
@@ -132,12 +145,20 @@ impl Network {
             traffic: traffic.clone(),
             presence: presence.clone(),
             enough_peers: config.enough_peers,
+            relayed_idle: config.timeouts.relayed_idle,
+            ways: Ways::new(local, &config, rand::random()),
             changes: changed,
+            external,
             closed: closed.clone(),
         });
         let (ready, listening) = oneshot::channel();
         actor.listen(&config.listen, ready)?;
+        actor.announce(&config.external);
         let uploads = Uploads::new(config.uploads, metrics.clone());
+        let relay = book.zip(config.relay).map(|(book, limits)| {
+            let (opener, timeouts) = (opener.clone(), config.timeouts.clone());
+            Relay::new(local, book, opener, limits, timeouts, external_addresses)
+        });
         let inner = Inner {
             local,
             commands: commands.clone(),
@@ -148,6 +169,7 @@ impl Network {
             downloads: Semaphore::new(config.streams.downloads),
             uploads: uploads.clone(),
             council: Arc::default(),
+            relay: relay.clone(),
             presence: presence.clone(),
             changes,
             closed: closed.clone(),
@@ -162,6 +184,7 @@ impl Network {
             metrics: metrics.clone(),
             closed: closed.clone(),
             enough: config.enough_peers,
+            mini_nodes,
         };
         let server = Server {
             services,
@@ -173,11 +196,15 @@ impl Network {
             metrics,
             traffic,
             council: inner.council.clone(),
+            relay: relay.clone(),
             commands: commands.downgrade(),
         };
         inner.tasks.spawn(actor.run());
         inner.tasks.spawn(task.run());
         inner.tasks.spawn(uploads.pace(closed.clone()));
+        if let Some(relay) = relay {
+            inner.tasks.spawn(relay.run(closed.clone()));
+        }
         inner.tasks.spawn(serve(Arc::new(server), incoming, closed, inner.tasks.clone()));
         let network = Self(Arc::new(inner));
         let failure = match time::timeout(LISTEN_TIMEOUT, listening).await {
@@ -259,6 +286,11 @@ impl Network {
     /// The connected peers, in no order.
     pub async fn peers(&self) -> Vec<PeerInfo> {
         self.ask(|reply| Command::Peers { reply }).await.unwrap_or_default()
+    }
+
+    /// How this peer is reached, and through whom.
+    pub async fn ways(&self) -> Option<WaysStatus> {
+        self.ask(|reply| Command::Ways { reply }).await
     }
 
     /// Closes every connection with a peer. `reason` comes back in [`Event::Disconnected`].
@@ -455,6 +487,25 @@ impl Network {
         self.0.uploads.set(limits);
     }
 
+    /// Tells an address under which others reach this peer, as its operator knows it. A relay announces such addresses.
+    pub async fn add_external_address(&self, address: Multiaddr) {
+        let _ = self.0.commands.send(Command::AddExternalAddress { address }).await;
+    }
+
+    /// What this peer carries between others; none when it is no relay.
+    #[must_use]
+    pub fn relay_usage(&self) -> Option<RelayUsage> {
+        self.0.relay.as_ref().map(|relay| relay.book().usage())
+    }
+
+    /// Says what this peer carried between others in a month (year, and 1 to 12, in UTC) before it was started, so that
+    /// [`crate::RelayLimits::bytes_per_month`] holds over restarts. Does nothing when the month is over.
+    pub fn set_relay_month(&self, bytes: u64, month: (u32, u8)) {
+        if let Some(relay) = &self.0.relay {
+            relay.book().set_month(bytes, month);
+        }
+    }
+
     /// Takes part in the council of a network, for as long as the events are kept: see [`CouncilEvents`]. May be
     /// called once; a peer that never calls it refuses the streams of members.
     ///
@@ -515,7 +566,7 @@ fn swarm_config(config: &Config) -> swarm::Config {
 }
 
 /// Answers what peers open, each stream in a task of its own. The number of tasks is bounded by the slots, and
-/// by the places of followers.
+/// by the places of followers and of circuits.
 async fn serve(
     server: Arc<Server>,
     mut incoming: mpsc::Receiver<Inbound>,

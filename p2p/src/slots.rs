@@ -1,40 +1,42 @@
-//! Counted places, in all and for each peer.
+//! Counted places, in all and for each peer (or whatever else takes them).
 
 use std::{
     collections::HashMap,
+    hash::Hash,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use libp2p::PeerId;
 
-#[derive(Debug, Default)]
-struct Taken {
+#[derive(Debug)]
+struct Taken<K> {
     total: usize,
-    by_peer: HashMap<PeerId, usize>,
+    by_peer: HashMap<K, usize>,
 }
 
 /// A number of places that peers share; no peer may take more than its part.
 #[derive(Debug, Clone)]
-pub(crate) struct Slots {
+pub(crate) struct Slots<K = PeerId> {
     total: usize,
     per_peer: usize,
-    taken: Arc<Mutex<Taken>>,
+    taken: Arc<Mutex<Taken<K>>>,
 }
 
 /// A place, free again when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Slot {
-    peer: PeerId,
-    taken: Arc<Mutex<Taken>>,
+pub(crate) struct Slot<K: Eq + Hash = PeerId> {
+    peer: K,
+    taken: Arc<Mutex<Taken<K>>>,
 }
 
-impl Slots {
+impl<K: Copy + Eq + Hash> Slots<K> {
     pub(crate) fn new(total: usize, per_peer: usize) -> Self {
-        Self { total, per_peer, taken: Arc::default() }
+        let taken = Taken { total: 0, by_peer: HashMap::new() };
+        Self { total, per_peer, taken: Arc::new(Mutex::new(taken)) }
     }
 
     /// A place for the peer, if there is one.
-    pub(crate) fn take(&self, peer: PeerId) -> Option<Slot> {
+    pub(crate) fn take(&self, peer: K) -> Option<Slot<K>> {
         let mut taken = lock(&self.taken);
         if taken.total >= self.total {
             return None;
@@ -55,7 +57,7 @@ impl Slots {
     }
 }
 
-impl Drop for Slot {
+impl<K: Eq + Hash> Drop for Slot<K> {
     fn drop(&mut self) {
         let mut taken = lock(&self.taken);
         taken.total = taken.total.saturating_sub(1);
@@ -69,7 +71,7 @@ impl Drop for Slot {
 }
 
 // The counters are whole at every unlock, so a panic elsewhere while they were locked changes nothing.
-fn lock(taken: &Mutex<Taken>) -> MutexGuard<'_, Taken> {
+fn lock<K>(taken: &Mutex<Taken<K>>) -> MutexGuard<'_, Taken<K>> {
     taken.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

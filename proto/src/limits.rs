@@ -101,9 +101,9 @@ pub const LIBRARY_MESSAGE_BYTES: usize = 64 * 1024;
 pub const LIBRARY_PAGE_BYTES: usize = 60 * 1024;
 /// Steps of one reconciliation: 16 ranges become one in each, so 5 M songs need six; the rest is for many differences.
 pub const RECONCILE_STEPS: usize = 64;
-/// Peers named in one question or answer: with four addresses each they fit a message.
+/// Peers named in one question or answer: with six addresses each they fit a message.
 pub const PEERS_TOLD: usize = 64;
-/// Addresses told of one peer: two transports on two families of addresses.
-pub const PEER_ADDRESSES: usize = 4;
+/// Addresses told of one peer: two transports on its own address or two, and the same at a relay.
+pub const PEER_ADDRESSES: usize = 6;
 /// Ledger indexes that can be vouched for: those of 32 bits, forty times the 100 M songs of the design.
 pub const LIBRARY_INDEX_END: u64 = 1 << 32;

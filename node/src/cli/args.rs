@@ -64,6 +64,8 @@ pub enum Command {
     Play(Play),
     /// Show how the peer is doing
     Status,
+    /// Show who is connected and by which way, how this peer is reached, and which mini-nodes help
+    Peers,
     /// Look into the ledger
     #[command(subcommand)]
     Ledger(Ledger),

@@ -18,6 +18,7 @@ use crate::{
     failure::{Failure, Kind},
     ops::{self, Request, Status},
     peer::{Peer, Reach},
+    peer_ops::PeersReport,
     system::{clock, datadir::DataDir},
 };
 
@@ -163,7 +164,10 @@ fn programs(report: &mut Report, settings: &Config) {
 async fn peer(report: &mut Report, root: &Path, settings: &Config, output: &Output) {
     if let Some(data) = DataDir::existing(root) {
         match Client::connect(&data.control_socket()).await {
-            Ok(Some(client)) => return running(report, client).await,
+            Ok(Some(client)) => {
+                let another = Client::connect(&data.control_socket()).await.ok().flatten();
+                return running(report, client, another).await;
+            }
             Ok(None) => {}
             Err(error) => {
                 return report.add(
@@ -220,7 +224,7 @@ async fn peer(report: &mut Report, root: &Path, settings: &Config, output: &Outp
     peer.close().await;
 }
 
-async fn running(report: &mut Report, client: Client) {
+async fn running(report: &mut Report, client: Client, another: Option<Client>) {
     let answer = client.call(Request::Status, &|_| {}).await.and_then(ops::read::<Status>);
     let status = match answer {
         Ok(status) => status,
@@ -248,6 +252,14 @@ async fn running(report: &mut Report, client: Client) {
         found,
         "check that the peer of --peer-vps runs and that its UDP and TCP ports are open",
     );
+    let ways = match another {
+        Some(client) => client.call(Request::Peers, &|_| {}).await.and_then(ops::read::<PeersReport>).ok(),
+        None => None,
+    };
+    if let Some(ways) = ways {
+        reachability(report, &ways);
+        mini_nodes(report, &ways);
+    }
     let by_transport = status.peers.iter().fold(BTreeMap::<&str, usize>::new(), |mut counts, peer| {
         *counts.entry(&peer.transport).or_default() += 1;
         counts
@@ -268,4 +280,56 @@ async fn running(report: &mut Report, client: Client) {
             "they are handed in by themselves when a peer of the network is connected",
         );
     }
+}
+
+/// How others reach this peer, and what would help.
+fn reachability(report: &mut Report, ways: &PeersReport) {
+    let (verdict, found) = match ways.reachability.as_str() {
+        "public" => (Verdict::Ok, "others can dial this peer".to_owned()),
+        "private" if ways.mini_nodes.iter().any(|known| known.reservation == "held") => (
+            Verdict::Warning,
+            format!("others cannot dial this peer (router: {}); mini-nodes relay to it", ways.nat),
+        ),
+        "private" => (
+            Verdict::Problem,
+            format!("others cannot dial this peer (router: {}), and no mini-node relays to it", ways.nat),
+        ),
+        _ => (Verdict::Ok, "not tested yet".to_owned()),
+    };
+    report.add("reachability", verdict, found, &ways.advice.join(" "));
+    let (verdict, found) = match ways.upnp.as_str() {
+        "mapped" => (Verdict::Ok, "the router forwards the port"),
+        "none" => (Verdict::Ok, "no router here answers to it"),
+        "behind_another_nat" => (Verdict::Warning, "the router is itself behind another NAT"),
+        "expired" => (Verdict::Warning, "the router forwards the port no longer"),
+        _ => return,
+    };
+    report.add(
+        "upnp",
+        verdict,
+        found,
+        "a port forwarded by hand works too, if the line has a public address",
+    );
+}
+
+fn mini_nodes(report: &mut Report, ways: &PeersReport) {
+    let known: Vec<_> = ways.mini_nodes.iter().filter(|known| known.is_mini_node != Some(false)).collect();
+    if known.is_empty() {
+        return;
+    }
+    let connected = known.iter().filter(|known| known.state == "connected").count();
+    let failing = known.iter().filter(|known| known.failures > 0 && known.state != "connected");
+    let failing: Vec<String> = failing
+        .map(|known| format!("{}: {}", known.addr, known.reason.as_deref().unwrap_or("no answer")))
+        .collect();
+    let mut found = format!("{connected} of {} connected", known.len());
+    if !failing.is_empty() {
+        found = format!("{found}; {}", failing.join("; "));
+    }
+    let verdict = match connected {
+        0 => Verdict::Problem,
+        _ if failing.is_empty() => Verdict::Ok,
+        _ => Verdict::Warning,
+    };
+    report.add("mini-nodes", verdict, found, "those that do not answer are tried again by themselves");
 }

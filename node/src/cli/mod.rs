@@ -7,6 +7,7 @@ mod dump;
 mod find;
 mod ledger;
 mod output;
+mod peers;
 mod play;
 mod proof;
 mod show;
@@ -117,6 +118,10 @@ async fn command(cli: Cli, output: &Output) -> anyhow::Result<()> {
             let status = ask(&common, &Join::default(), Request::Status, Reach::ReadOnly, output).await?;
             show::status(status, output)
         }
+        Command::Peers => {
+            let answer = ask(&common, &Join::default(), Request::Peers, Reach::ReadOnly, output).await?;
+            peers::show(answer, output)
+        }
         Command::Ledger(what) => ledger::run(&common, what, output).await,
         Command::Network(what) => council::network(what, output),
         Command::Council(what) => council::run(&common, what, output).await,
@@ -218,6 +223,10 @@ async fn ask_for(
     }
     if find::needs_a_peer(&request) {
         return Err(nobody_known().into());
+    }
+    if matches!(request, Request::Peers) {
+        let message = "no peer is running here, so none is connected; start one with `antiphon up`";
+        return Err(Failure::new(Kind::NoDaemon, message).into());
     }
     if light::is_meant(&config, data.as_ref()) {
         let cancel = CancellationToken::new();

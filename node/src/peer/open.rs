@@ -299,6 +299,7 @@ impl<'c> Opening<'c> {
                 .map(|text| parse_external(text))
                 .collect::<anyhow::Result<_>>()?,
             mini_nodes: self.addresses.iter().cloned().collect(),
+            named: settings.peer_vps.len(),
             network: self.insist,
             limits,
             ..antiphon_p2p::Config::default()

@@ -216,6 +216,11 @@ impl Presence {
         self.own.set_sequence(sequence);
     }
 
+    /// Whether this peer is reached through relays only. Told with the next announcement.
+    pub fn set_relayed_only(&mut self, relayed_only: bool) {
+        self.own.set_relayed_only(relayed_only);
+    }
+
     /// Begins to announce.
     pub fn start(&mut self, flags: Flags, now: Instant) {
         self.own.set_flags(flags);
@@ -612,6 +617,24 @@ impl Presence {
             other.is_online() && !other.is_current() && !other.refused && !self.neighbours.contains_key(*peer)
         };
         self.peers.iter().filter(sought).take(most).map(|(peer, _)| *peer).collect()
+    }
+
+    /// Mini-nodes online that are not connected, by their own word; none when so many are that no more are needed.
+    #[must_use]
+    pub fn missing_mini_nodes(&self, enough: usize, most: usize) -> Vec<PeerId> {
+        let (connected, missing): (Vec<PeerId>, Vec<PeerId>) = self
+            .peers
+            .iter()
+            .filter(|(_, other)| other.is_online() && other.said.flags.mini_node)
+            .map(|(peer, _)| *peer)
+            .partition(|peer| self.neighbours.contains_key(peer));
+        if connected.len() >= enough { Vec::new() } else { missing.into_iter().take(most).collect() }
+    }
+
+    /// Whether a peer that was heard of is a mini-node, by its own word.
+    #[must_use]
+    pub fn is_mini_node(&self, peer: &PeerId) -> bool {
+        self.peers.get(peer).is_some_and(|other| other.said.flags.mini_node)
     }
 
     /// Whether a peer was heard of and is not forgotten.

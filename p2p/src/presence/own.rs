@@ -71,6 +71,10 @@ impl Own {
         }
     }
 
+    pub(super) fn set_relayed_only(&mut self, relayed_only: bool) {
+        self.flags.relayed_only = relayed_only;
+    }
+
     pub(super) fn set_flags(&mut self, flags: Flags) {
         self.flags = flags;
     }

@@ -4,7 +4,7 @@
 //! servers hand in hellos, searches take snapshots. This task takes the effects out, and dials whom presence seeks.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
@@ -45,6 +45,12 @@ const TICK: Duration = Duration::from_millis(100);
 const MEASURE_EVERY: Duration = Duration::from_secs(1);
 /// How often peers that are heard of and not connected are sought.
 const SEEK_EVERY: Duration = Duration::from_secs(1);
+/// Peers that somebody wants to reach and whose addresses are asked for, and for how long.
+const WANTED: usize = 64;
+const WANTED_FOR: Duration = Duration::from_secs(15);
+/// How often mini-nodes that are not connected are asked for, and how many at once.
+const MINI_NODES_EVERY: Duration = Duration::from_secs(10);
+const MINI_NODES: usize = 16;
 /// Contents whose place in the ledger is being looked up; more are looked up when the ledger grows.
 const RESOLVING: usize = 1_024;
 /// Neighbours asked at once who else is here.
@@ -84,6 +90,9 @@ struct Inner {
     network: OnceLock<NetworkId>,
     wake: Notify,
     version: watch::Sender<u64>,
+    /// Peers that somebody wants to reach, and since when. Bounded by `WANTED`.
+    wanted: Mutex<HashMap<PeerId, Instant>>,
+    seek: Notify,
 }
 
 impl Shared {
@@ -93,7 +102,30 @@ impl Shared {
             network: OnceLock::new(),
             wake: Notify::new(),
             version: watch::Sender::new(0),
+            wanted: Mutex::default(),
+            seek: Notify::new(),
         }))
+    }
+
+    /// Has neighbours asked where a peer is.
+    pub(crate) fn want(&self, peer: PeerId) {
+        let mut wanted = self.0.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        wanted.retain(|_, since| now.saturating_duration_since(*since) < WANTED_FOR);
+        if wanted.len() < WANTED && wanted.insert(peer, now).is_none() {
+            self.0.seek.notify_one();
+        }
+    }
+
+    fn wanted(&self) -> Vec<PeerId> {
+        let mut wanted = self.0.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        wanted.retain(|_, since| now.saturating_duration_since(*since) < WANTED_FOR);
+        wanted.keys().copied().collect()
+    }
+
+    fn found(&self, peer: &PeerId) {
+        self.0.wanted.lock().unwrap_or_else(PoisonError::into_inner).remove(peer);
     }
 
     fn core(&self) -> MutexGuard<'_, Presence> {
@@ -133,6 +165,11 @@ impl Shared {
 
     pub(crate) fn network(&self) -> Option<NetworkId> {
         self.0.network.get().copied()
+    }
+
+    /// Whether this peer is reached through relays only.
+    pub(crate) fn set_relayed_only(&self, relayed_only: bool) {
+        self.core().set_relayed_only(relayed_only);
     }
 
     pub(crate) fn hello(&self) -> Option<[u8; limits::ANNOUNCEMENT_BYTES]> {
@@ -220,6 +257,8 @@ pub(crate) struct Task {
     pub(crate) closed: CancellationToken,
     /// No more peers are dialled from hearsay when so many are connected.
     pub(crate) enough: usize,
+    /// Mini-nodes that this peer wants to be connected with.
+    pub(crate) mini_nodes: usize,
 }
 
 impl Task {
@@ -363,16 +402,27 @@ impl Task {
         }
     }
 
-    /// Looks for those who are heard of and not connected.
+    /// Looks for those who are heard of and not connected, for mini-nodes, and for those that somebody wants to reach.
     async fn seek(self: Arc<Self>) {
         let mut ticks = time::interval(SEEK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut mini_nodes = time::Instant::now();
         loop {
-            ticks.tick().await;
-            let (sought, neighbours) = {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = self.shared.0.seek.notified() => {}
+            }
+            let mut sought = self.shared.wanted();
+            let neighbours = {
                 let core = self.shared.core();
-                (core.sought(limits::PEERS_TOLD), core.neighbours())
+                sought.extend(core.sought(limits::PEERS_TOLD));
+                if mini_nodes.elapsed() >= MINI_NODES_EVERY {
+                    mini_nodes = time::Instant::now();
+                    sought.splice(..0, core.missing_mini_nodes(self.mini_nodes, MINI_NODES));
+                }
+                core.neighbours()
             };
+            sought.truncate(limits::PEERS_TOLD);
             if sought.is_empty() {
                 continue;
             }
@@ -402,12 +452,20 @@ impl Task {
             return;
         };
         let free = self.enough.saturating_sub(connected.len()).min(DIALS);
+        let sought = self.shared.wanted();
         let new = |(peer, _): &Known| !connected.iter().any(|known| known.peer == *peer);
-        for (peer, mut addresses) in told.into_iter().filter(new).take(free) {
+        for (nth, (peer, mut addresses)) in told.into_iter().filter(new).enumerate() {
             addresses.retain(|address| Reach::of(address) <= place);
-            if !addresses.is_empty() {
-                let _ = commands.send(Command::Dial { peer, addresses, suspect: false }).await;
+            if addresses.is_empty() {
+                continue;
             }
+            let is_wanted = sought.contains(&peer);
+            if is_wanted {
+                self.shared.found(&peer);
+            }
+            let mini_node = self.shared.core().is_mini_node(&peer);
+            let heard = Command::Heard { peer, addresses, mini_node, dial: is_wanted || nth < free };
+            let _ = commands.send(heard).await;
         }
     }
 }

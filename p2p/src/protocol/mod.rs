@@ -1,5 +1,6 @@
 //! Our protocols on libp2p streams: `/antiphon/ledger/1`, `/antiphon/register/1`, `/antiphon/audio/1`,
-//! `/antiphon/library/1`; the fifth, `/antiphon/council/1`, is in [`crate::council`].
+//! `/antiphon/library/1`; the fifth, `/antiphon/council/1`, is in [`crate::council`], and the one of relays in
+//! [`crate::relay`].
 //!
 //! Every message is a frame ([`frame`]) of protobuf within the limits of `antiphon_proto::limits`. Each protocol has
 //! its asking and its answering half in one file. The answering halves run as tasks of their own, with a deadline
@@ -36,6 +37,7 @@ use crate::{
     metrics::{Held, Labelled, Metrics},
     network::Services,
     presence::task::Shared,
+    relay::Relay,
     score::Offence,
     slots::Slots,
     streams::{Inbound, PeerStream},
@@ -49,18 +51,21 @@ const REGISTER_NAME: &str = "/antiphon/register/1";
 const AUDIO_NAME: &str = "/antiphon/audio/1";
 const LIBRARY_NAME: &str = "/antiphon/library/1";
 const COUNCIL_NAME: &str = "/antiphon/council/1";
+const HOP_NAME: &str = "/libp2p/circuit/relay/0.2.0/hop";
 pub(crate) const LEDGER: StreamProtocol = StreamProtocol::new(LEDGER_NAME);
 pub(crate) const REGISTER: StreamProtocol = StreamProtocol::new(REGISTER_NAME);
 pub(crate) const AUDIO: StreamProtocol = StreamProtocol::new(AUDIO_NAME);
 pub(crate) const LIBRARY: StreamProtocol = StreamProtocol::new(LIBRARY_NAME);
 pub(crate) const COUNCIL: StreamProtocol = StreamProtocol::new(COUNCIL_NAME);
+pub(crate) const HOP: StreamProtocol = StreamProtocol::new(HOP_NAME);
 
 /// Slowest link that long messages are still waited for.
 const SLOWEST_BYTES_PER_SECOND: usize = 8 * 1024;
 
-/// Every protocol that this peer answers.
-pub(crate) fn all() -> Arc<[StreamProtocol]> {
-    Arc::new([LEDGER, REGISTER, AUDIO, LIBRARY, COUNCIL])
+/// Every protocol that this peer answers; that of relays only if it is one.
+pub(crate) fn all(relay: bool) -> Arc<[StreamProtocol]> {
+    let ours = [LEDGER, REGISTER, AUDIO, LIBRARY, COUNCIL];
+    ours.into_iter().chain(relay.then_some(HOP)).collect()
 }
 
 /// The static name of one of ours.
@@ -71,6 +76,7 @@ pub(crate) fn name_of(protocol: &StreamProtocol) -> &'static str {
         AUDIO_NAME => AUDIO_NAME,
         LIBRARY_NAME => LIBRARY_NAME,
         COUNCIL_NAME => COUNCIL_NAME,
+        HOP_NAME => HOP_NAME,
         _ => "the protocol",
     }
 }
@@ -117,6 +123,8 @@ pub(crate) struct Server {
     pub(crate) traffic: Traffic,
     /// Where council streams go, once this peer takes part in one.
     pub(crate) council: Arc<OnceLock<Gate>>,
+    /// What is carried between others, if anything is.
+    pub(crate) relay: Option<Arc<Relay>>,
     /// Weak, so that serving does not keep the network alive when every handle is gone.
     pub(crate) commands: mpsc::WeakSender<Command>,
 }
@@ -127,6 +135,13 @@ impl Server {
         if inbound.protocol == COUNCIL {
             Metrics::count(&self.metrics.inbound_streams, COUNCIL_NAME);
             return council::accept(self, inbound).await;
+        }
+        if inbound.protocol == HOP {
+            Metrics::count(&self.metrics.inbound_streams, HOP_NAME);
+            let Some(relay) = &self.relay else { return };
+            let peer = inbound.peer;
+            let answered = Box::pin(relay.answer(inbound)).await;
+            return self.judge(peer, &HOP, answered);
         }
         let Inbound { peer, protocol, mut stream, slot } = inbound;
         let mut slot = Some(slot);
@@ -141,6 +156,11 @@ impl Server {
             _ => Ok(()),
         };
         drop(slot);
+        self.judge(peer, &protocol, answered);
+    }
+
+    /// Counts what broke the rules against the peer.
+    fn judge(&self, peer: PeerId, protocol: &StreamProtocol, answered: Result<(), Fault>) {
         match answered {
             Ok(()) => {}
             Err(Fault::Offence(offence, text)) => {

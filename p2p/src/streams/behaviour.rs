@@ -3,7 +3,10 @@
 use std::{
     collections::HashMap,
     convert::Infallible,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -20,8 +23,8 @@ use tokio::sync::mpsc;
 
 use super::{
     OpenError, OpenRequest, Usage,
-    handler::{Accept, Handler},
-    rank::Rank,
+    handler::{Accept, HELD_WHEN_IDLE, Handler},
+    rank::{Rank, ip_of, is_relayed},
 };
 
 /// A connection that is not the best one is closed after this, if nothing uses it: the streams that were opened on it
@@ -33,16 +36,23 @@ struct Connection {
     id: ConnectionId,
     rank: Rank,
     since: Instant,
+    /// When a stream was last seen on it.
+    used: Instant,
+    relayed: bool,
     we_dialled: bool,
     /// One more for the handler and for each stream.
     usage: Arc<Usage>,
 }
+
+/// Hears of peers that can no longer be reached but through others.
+pub(super) type OnLastDirect = Box<dyn Fn(&PeerId) + Send + Sync>;
 
 /// See the module above.
 pub(crate) struct Behaviour {
     local: PeerId,
     opens: mpsc::Receiver<OpenRequest>,
     accept: Arc<Accept>,
+    on_last_direct: OnLastDirect,
     /// Bounded by the limit on connections.
     peers: HashMap<PeerId, Vec<Connection>>,
     /// Tokens of connections that are established but not yet reported; bounded as `peers`.
@@ -50,8 +60,13 @@ pub(crate) struct Behaviour {
 }
 
 impl Behaviour {
-    pub(super) fn new(local: PeerId, opens: mpsc::Receiver<OpenRequest>, accept: Arc<Accept>) -> Self {
-        Self { local, opens, accept, peers: HashMap::new(), tokens: HashMap::new() }
+    pub(super) fn new(
+        local: PeerId,
+        opens: mpsc::Receiver<OpenRequest>,
+        accept: Arc<Accept>,
+        on_last_direct: OnLastDirect,
+    ) -> Self {
+        Self { local, opens, accept, on_last_direct, peers: HashMap::new(), tokens: HashMap::new() }
     }
 
     /// Connections that a better one replaces, that are not used, and that are ours to close: the dialler of a
@@ -61,7 +76,7 @@ impl Behaviour {
         for connections in self.peers.values() {
             let Some(best) = best(connections) else { continue };
             for connection in connections {
-                let idle = Arc::strong_count(&connection.usage) <= 2;
+                let idle = Arc::strong_count(&connection.usage) <= HELD_WHEN_IDLE;
                 let old = now.saturating_duration_since(connection.since) >= DUPLICATE_GRACE
                     && now.saturating_duration_since(best.since) >= DUPLICATE_GRACE;
                 if connection.id != best.id && connection.we_dialled && idle && old {
@@ -72,10 +87,43 @@ impl Behaviour {
         found
     }
 
-    fn handler(&mut self, id: ConnectionId, peer: PeerId) -> Handler {
-        let usage = Arc::new(Usage::default());
+    /// Relayed connections that no stream of ours has used for so long. Both sides may close one: nothing is lost by it.
+    pub(crate) fn idle_relayed(&mut self, now: Instant, limit: Duration) -> Vec<ConnectionId> {
+        let mut found = Vec::new();
+        for connection in self.peers.values_mut().flatten().filter(|connection| connection.relayed) {
+            if Arc::strong_count(&connection.usage) > 2 {
+                connection.used = now;
+            } else if now.saturating_duration_since(connection.used) >= limit {
+                found.push(connection.id);
+            }
+        }
+        found
+    }
+
+    fn handler(&mut self, id: ConnectionId, peer: PeerId, relayed: bool, remote: &Multiaddr) -> Handler {
+        let usage = Arc::new(Usage {
+            connection: id,
+            relayed,
+            ip: ip_of(remote),
+            superseded: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+        });
         self.tokens.insert(id, usage.clone());
         Handler::new(peer, self.accept.clone(), usage)
+    }
+
+    fn forget(&mut self, peer: &PeerId, id: ConnectionId) {
+        let Some(connections) = self.peers.get_mut(peer) else { return };
+        for closed in connections.extract_if(.., |connection| connection.id == id) {
+            closed.usage.closed.store(true, Ordering::Release);
+        }
+        mark_superseded(connections);
+        if connections.iter().all(|connection| connection.usage.relayed) {
+            (self.on_last_direct)(peer);
+        }
+        if connections.is_empty() {
+            self.peers.remove(peer);
+        }
     }
 }
 
@@ -100,21 +148,21 @@ impl NetworkBehaviour for Behaviour {
         &mut self,
         id: ConnectionId,
         peer: PeerId,
-        _: &Multiaddr,
-        _: &Multiaddr,
+        local: &Multiaddr,
+        remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(self.handler(id, peer))
+        Ok(self.handler(id, peer, is_relayed(local) || is_relayed(remote), remote))
     }
 
     fn handle_established_outbound_connection(
         &mut self,
         id: ConnectionId,
         peer: PeerId,
-        _: &Multiaddr,
+        remote: &Multiaddr,
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(self.handler(id, peer))
+        Ok(self.handler(id, peer, is_relayed(remote), remote))
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
@@ -126,20 +174,14 @@ impl NetworkBehaviour for Behaviour {
                     id: established.connection_id,
                     rank: Rank::new(&self.local, &established.peer_id, established.endpoint),
                     since: Instant::now(),
+                    used: Instant::now(),
+                    relayed: established.endpoint.is_relayed(),
                     we_dialled: established.endpoint.is_dialer(),
                     usage,
                 });
                 mark_superseded(connections);
             }
-            FromSwarm::ConnectionClosed(closed) => {
-                if let Some(connections) = self.peers.get_mut(&closed.peer_id) {
-                    connections.retain(|connection| connection.id != closed.connection_id);
-                    mark_superseded(connections);
-                    if connections.is_empty() {
-                        self.peers.remove(&closed.peer_id);
-                    }
-                }
-            }
+            FromSwarm::ConnectionClosed(closed) => self.forget(&closed.peer_id, closed.connection_id),
             // Another behaviour denied the connection after this one had made its handler.
             FromSwarm::ListenFailure(failure) => {
                 self.tokens.remove(&failure.connection_id);
@@ -157,8 +199,9 @@ impl NetworkBehaviour for Behaviour {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
         while let Poll::Ready(Some(request)) = self.opens.poll_recv(cx) {
-            let best = self.peers.get(&request.peer).and_then(|connections| best(connections));
-            let Some(connection) = best else {
+            let connections = self.peers.get(&request.peer).map_or(&[][..], Vec::as_slice);
+            let preferred = connections.iter().find(|connection| Some(connection.id) == request.on);
+            let Some(connection) = preferred.or_else(|| best(connections)) else {
                 let _ = request.reply.send(Err(OpenError::NotConnected));
                 continue;
             };

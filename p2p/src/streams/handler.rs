@@ -18,8 +18,11 @@ use libp2p::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Inbound, OpenError, OpenRequest, PeerStream, Usage};
+use super::{Inbound, OpenError, OpenRequest, PeerStream, Usage, Way};
 use crate::slots::Slots;
+
+/// Who always holds a connection's usage: its handler and the behaviour.
+pub(super) const HELD_WHEN_IDLE: usize = 2;
 
 /// What all handlers share about inbound streams.
 pub(super) struct Accept {
@@ -49,7 +52,7 @@ impl Handler {
     }
 
     fn wrap(&self, stream: Stream) -> PeerStream {
-        PeerStream { stream, usage: self.usage.clone() }
+        PeerStream { stream, way: Way(self.usage.clone()) }
     }
 
     fn accept(&self, stream: Stream, protocol: StreamProtocol) {
@@ -73,6 +76,11 @@ impl ConnectionHandler for Handler {
 
     fn listen_protocol(&self) -> SubstreamProtocol<Protocols> {
         SubstreamProtocol::new(Protocols(self.accept.protocols.clone()), ())
+    }
+
+    /// Streams do that by themselves; besides them only who keeps the [`Way`].
+    fn connection_keep_alive(&self) -> bool {
+        Arc::strong_count(&self.usage) > HELD_WHEN_IDLE
     }
 
     fn poll(

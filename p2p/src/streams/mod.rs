@@ -12,6 +12,7 @@ mod rank;
 
 use std::{
     io,
+    net::IpAddr,
     pin::Pin,
     sync::{
         Arc,
@@ -21,7 +22,7 @@ use std::{
 };
 
 use futures::{AsyncRead, AsyncWrite};
-use libp2p::{PeerId, StreamProtocol};
+use libp2p::{PeerId, StreamProtocol, swarm::ConnectionId};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 pub(crate) use behaviour::Behaviour;
@@ -34,24 +35,56 @@ use crate::slots::{Slot, Slots};
 const OPENS_IN_FLIGHT: usize = 256;
 
 /// What a connection's streams and the behaviour know of one another: who holds it shows that the connection is used.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Usage {
+    connection: ConnectionId,
+    /// It leads through another peer.
+    relayed: bool,
+    /// Where the peer is, or the relay on the way to it.
+    ip: Option<IpAddr>,
     /// There is a better connection with the peer.
     superseded: AtomicBool,
+    closed: AtomicBool,
+}
+
+/// A connection with a peer. Whoever keeps one keeps it open, also when it is not the best.
+#[derive(Debug, Clone)]
+pub(crate) struct Way(Arc<Usage>);
+
+impl Way {
+    /// Whether it leads through another peer.
+    pub(crate) fn is_relayed(&self) -> bool {
+        self.0.relayed
+    }
+
+    /// Where the peer is, or the relay on the way to it.
+    pub(crate) fn ip(&self) -> Option<IpAddr> {
+        self.0.ip
+    }
+
+    /// Whether the end of it has been noticed.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.closed.load(Ordering::Acquire)
+    }
 }
 
 /// A stream on a connection with a peer.
 #[derive(Debug)]
 pub(crate) struct PeerStream {
     stream: libp2p::Stream,
-    usage: Arc<Usage>,
+    way: Way,
 }
 
 impl PeerStream {
+    /// The connection it is on.
+    pub(crate) fn way(&self) -> &Way {
+        &self.way
+    }
+
     /// Whether there is now a better connection with the peer. A stream that would stay for long is then opened anew,
     /// so that of several connections all but one become idle and are closed.
     pub(crate) fn is_superseded(&self) -> bool {
-        self.usage.superseded.load(Ordering::Relaxed)
+        self.way.0.superseded.load(Ordering::Relaxed)
     }
 }
 
@@ -78,6 +111,8 @@ pub(crate) enum OpenError {
 #[derive(Debug)]
 pub(crate) struct OpenRequest {
     peer: PeerId,
+    /// The connection that is preferred to the best one, while it is there.
+    on: Option<ConnectionId>,
     protocol: StreamProtocol,
     reply: oneshot::Sender<Result<PeerStream, OpenError>>,
 }
@@ -93,9 +128,28 @@ impl Opener {
     /// Opens a stream on the best connection with the peer. Does not dial. With the lazy negotiation of protocols,
     /// a peer that does not speak this one shows only when the answer is read.
     pub(crate) async fn open(&self, peer: PeerId, protocol: StreamProtocol) -> Result<PeerStream, OpenError> {
+        self.open_by(peer, None, protocol).await
+    }
+
+    /// The same on a certain connection, and on the best one when that is gone.
+    pub(crate) async fn open_on(
+        &self,
+        peer: PeerId,
+        way: &Way,
+        protocol: StreamProtocol,
+    ) -> Result<PeerStream, OpenError> {
+        self.open_by(peer, Some(way.0.connection), protocol).await
+    }
+
+    async fn open_by(
+        &self,
+        peer: PeerId,
+        on: Option<ConnectionId>,
+        protocol: StreamProtocol,
+    ) -> Result<PeerStream, OpenError> {
         let _permit = self.in_flight.acquire().await.map_err(|_| OpenError::Shutdown)?;
         let (reply, opened) = oneshot::channel();
-        let request = OpenRequest { peer, protocol, reply };
+        let request = OpenRequest { peer, on, protocol, reply };
         self.requests.send(request).await.map_err(|_| OpenError::Shutdown)?;
         // The connection closed with the request in its queue.
         let closed = || OpenError::Io(io::ErrorKind::ConnectionReset.into());
@@ -103,20 +157,22 @@ impl Opener {
     }
 }
 
-/// The behaviour, the handle that opens streams and the receiver of what peers open.
+/// The behaviour, the handle that opens streams and the receiver of what peers open. `on_last_direct` hears of every peer
+/// whose last direct connection has closed.
 pub(crate) fn new(
     local: PeerId,
     protocols: Arc<[StreamProtocol]>,
     slots: Slots,
     inbound: usize,
     on_drop: impl Fn(&StreamProtocol) + Send + Sync + 'static,
+    on_last_direct: impl Fn(&PeerId) + Send + Sync + 'static,
 ) -> (Behaviour, Opener, mpsc::Receiver<Inbound>) {
     let (requests, opens) = mpsc::channel(OPENS_IN_FLIGHT);
     // Every queued stream holds a slot, so the queue never is full.
     let (accepted, incoming) = mpsc::channel(inbound.max(1));
     let accept = Arc::new(handler::Accept { protocols, slots, accepted, on_drop: Box::new(on_drop) });
     let opener = Opener { requests, in_flight: Arc::new(Semaphore::new(OPENS_IN_FLIGHT)) };
-    (Behaviour::new(local, opens, accept), opener, incoming)
+    (Behaviour::new(local, opens, accept, Box::new(on_last_direct)), opener, incoming)
 }
 
 impl AsyncRead for PeerStream {

@@ -1,5 +1,7 @@
 //! Which of several connections with one peer is the one to use.
 
+use std::net::IpAddr;
+
 use libp2p::{Multiaddr, PeerId, core::ConnectedPoint, multiaddr::Protocol};
 
 /// How a connection travels.
@@ -61,5 +63,19 @@ impl Rank {
             transport: Transport::of(address),
             dialled_by_larger: endpoint.is_dialer() != local_is_smaller,
         }
+    }
+}
+
+/// Whether an address leads through another peer.
+pub(super) fn is_relayed(address: &Multiaddr) -> bool {
+    address.iter().any(|part| part == Protocol::P2pCircuit)
+}
+
+/// The IP address that an address begins with.
+pub(super) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
+    match address.iter().next() {
+        Some(Protocol::Ip4(ip)) => Some(ip.into()),
+        Some(Protocol::Ip6(ip)) => Some(ip.into()),
+        _ => None,
     }
 }

@@ -33,12 +33,14 @@ use super::{
     behaviour::{BehaviourEvent, read_agent},
     table::Table,
     transport::{can_be_dialled, check_port},
+    ways::Ways,
 };
 use crate::{
     error::{ConnectError, StartError},
     event::{DisconnectReason, Event, EventSender},
     metrics::{Labelled, Metrics},
     presence::task::Shared,
+    reach::is_relayed,
     score::{Offence, Scores, Verdict},
     streams::Transport,
 };
@@ -73,8 +75,13 @@ pub(crate) struct Parts {
     pub(crate) presence: Shared,
     /// Peers from which on no more are dialled because they were found.
     pub(crate) enough_peers: usize,
+    /// Relayed connections that nothing uses for so long are closed.
+    pub(crate) relayed_idle: Duration,
+    pub(crate) ways: Ways,
     /// Moves whenever a peer connects, leaves or comes back.
     pub(crate) changes: watch::Sender<u64>,
+    /// Where this peer can be reached, as far as that is confirmed.
+    pub(crate) external: watch::Sender<Vec<Multiaddr>>,
     /// Cancelled when the actor ends.
     pub(crate) closed: CancellationToken,
 }
@@ -88,9 +95,12 @@ pub(crate) struct Actor {
     libp2p_metrics: Libp2pMetrics,
     pub(super) presence: Shared,
     pub(super) enough_peers: usize,
+    pub(super) relayed_idle: Duration,
+    pub(super) ways: Ways,
     /// Of the network's gossip, once it is joined.
     pub(super) topic: Option<TopicHash>,
     changes: watch::Sender<u64>,
+    external: watch::Sender<Vec<Multiaddr>>,
     closed: CancellationToken,
     pub(super) table: Table,
     /// Peers that came back as another process, and when to dial them. Bounded by the limit on connections.
@@ -117,8 +127,11 @@ impl Actor {
             libp2p_metrics: parts.libp2p_metrics,
             presence: parts.presence,
             enough_peers: parts.enough_peers,
+            relayed_idle: parts.relayed_idle,
+            ways: parts.ways,
             topic: None,
             changes: parts.changes,
+            external: parts.external,
             closed: parts.closed,
             table: Table::new(local, parts.traffic),
             redials: HashMap::new(),
@@ -210,6 +223,16 @@ impl Actor {
         match command {
             Command::Connect { address, reply } => self.handle_connect(address, reply),
             Command::Dial { peer, addresses, suspect } => self.handle_dial(peer, addresses, suspect),
+            Command::Heard { peer, addresses, mini_node, dial } => {
+                self.handle_heard(peer, addresses, mini_node, dial);
+            }
+            Command::Reach { peer, suspect } => self.handle_reach(peer, suspect),
+            Command::Why { peer, reply } => {
+                let _ = reply.send(self.why(&peer));
+            }
+            Command::Ways { reply } => {
+                let _ = reply.send(self.ways_status());
+            }
             Command::Subscribe { network } => self.handle_subscribe(&network),
             Command::Publish { network, bytes } => self.handle_publish(&network, bytes),
             Command::KnownPeers { reply } => {
@@ -222,6 +245,10 @@ impl Actor {
             Command::Penalize { peer, offence } => self.handle_offence(peer, offence),
             Command::Peers { reply } => {
                 let _ = reply.send(self.table.infos());
+            }
+            Command::AddExternalAddress { address } => {
+                self.swarm.add_external_address(address);
+                self.external_changed();
             }
             Command::ListenAddrs { reply } => {
                 let local = *self.swarm.local_peer_id();
@@ -288,6 +315,12 @@ impl Actor {
         self.changes.send_modify(|count| *count = count.wrapping_add(1));
     }
 
+    /// Circuits of ours at others are no address for a relay to give out.
+    pub(super) fn external_changed(&self) {
+        let direct = self.swarm.external_addresses().filter(|address| !is_relayed(address));
+        self.external.send_replace(direct.cloned().collect());
+    }
+
     pub(super) fn handle_offence(&mut self, peer: PeerId, offence: Offence) {
         Metrics::count(&self.metrics.offences, offence.name());
         let (verdict, released) = self.scores.offend(peer, offence, Instant::now());
@@ -305,6 +338,7 @@ impl Actor {
     }
 
     fn handle_tick(&mut self, now: Instant) {
+        self.tick_ways(now);
         let due: Vec<PeerId> =
             self.redials.iter().filter(|(_, (at, _))| *at <= now).map(|(peer, _)| *peer).collect();
         for peer in due {
@@ -340,6 +374,11 @@ impl Actor {
             SwarmEvent::Behaviour(BehaviourEvent::Ping(event)) => self.handle_ping(event),
             SwarmEvent::Behaviour(BehaviourEvent::Gossip(event)) => self.handle_gossip(event),
             SwarmEvent::Behaviour(BehaviourEvent::Mdns(event)) => self.handle_mdns(event),
+            SwarmEvent::Behaviour(BehaviourEvent::RelayClient(event)) => self.handle_relay_client(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Candidates(event)) => self.handle_autonat(&event),
+            SwarmEvent::Behaviour(BehaviourEvent::Dcutr(event)) => self.handle_dcutr(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Upnp(event)) => self.handle_upnp(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Kademlia(event)) => self.handle_kademlia(event),
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 let addr = endpoint.get_remote_address().clone();
                 self.connections(&addr).inc();
@@ -350,6 +389,7 @@ impl Actor {
                     self.changed();
                     self.events.send(Event::Connected { peer: peer_id, addr });
                 }
+                self.way_opened(peer_id, connection_id, &endpoint);
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, endpoint, cause, .. } => {
                 self.connections(endpoint.get_remote_address()).dec();
@@ -364,20 +404,31 @@ impl Actor {
                     let reason = self.leaving.remove(&peer_id).unwrap_or_else(why);
                     self.events.send(Event::Disconnected { peer: peer_id, reason });
                 }
+                self.way_closed(peer_id, connection_id, &endpoint);
             }
-            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
+            SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
                 self.handle_failed_dial(connection_id, &error);
+                self.way_failed(connection_id, peer_id, &error);
             }
             SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
                 tracing::debug!(%send_back_addr, %error, "an incoming connection failed");
             }
             SwarmEvent::NewListenAddr { listener_id, address } => {
                 self.starting.remove(&listener_id);
+                self.address_came(listener_id, &address);
                 self.addresses.insert(address.clone());
                 self.events.send(Event::ListenAddr { addr: address });
                 self.report_ready(None);
             }
-            SwarmEvent::ExpiredListenAddr { address, .. } => self.forget_address(address),
+            SwarmEvent::ExpiredListenAddr { address, .. } => {
+                self.address_went(&address);
+                self.forget_address(address);
+            }
+            SwarmEvent::ListenerClosed { listener_id, addresses, reason }
+                if self.reservation_closed(listener_id, &reason) =>
+            {
+                addresses.into_iter().for_each(|address| self.forget_address(address));
+            }
             SwarmEvent::ListenerClosed { listener_id, addresses, reason } => {
                 let failed = self.starting.remove(&listener_id).map(|address| {
                     let reason =
@@ -391,6 +442,9 @@ impl Actor {
                 }
             }
             SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "a listener has trouble"),
+            SwarmEvent::ExternalAddrConfirmed { .. } | SwarmEvent::ExternalAddrExpired { .. } => {
+                self.external_changed();
+            }
             _ => {}
         }
     }
@@ -404,6 +458,11 @@ impl Actor {
         if self.addresses.remove(&address) {
             self.events.send(Event::ListenAddrGone { addr: address });
         }
+    }
+
+    /// Whether every listener has come up.
+    pub(super) fn has_started(&self) -> bool {
+        self.ready.is_none() && self.starting.is_empty()
     }
 
     fn report_ready(&mut self, failed: Option<StartError>) {
@@ -436,6 +495,7 @@ impl Actor {
         self.libp2p_metrics.record(&event);
         let identify::Event::Received { connection_id, peer_id: peer, info } = event else { return };
         let (agent, nonce) = read_agent(&info.agent_version);
+        self.way_identified(peer, connection_id, &info);
         self.table.listens(&peer, info.listen_addrs);
         let (news, stale) = self.table.identified(&peer, connection_id, &agent, nonce);
         if news {
@@ -465,7 +525,10 @@ impl Actor {
     fn handle_ping(&mut self, event: ping::Event) {
         self.libp2p_metrics.record(&event);
         match event.result {
-            Ok(rtt) => self.table.measured(&event.peer, event.connection, rtt),
+            Ok(rtt) => {
+                self.table.measured(&event.peer, event.connection, rtt);
+                self.way_measured(event.peer, event.connection, rtt);
+            }
             Err(ping::Failure::Unsupported) => {}
             Err(failure) => {
                 tracing::debug!(peer = %event.peer, %failure, "a ping failed; closing the connection");
@@ -499,7 +562,7 @@ fn connect_error(address: &Multiaddr, error: &DialError) -> ConnectError {
 }
 
 /// The last error of a chain: what the system said.
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+pub(super) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
         error = source;

@@ -5,7 +5,7 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::sync::oneshot;
 
 use super::PeerInfo;
-use crate::{error::ConnectError, score::Offence};
+use crate::{error::ConnectError, score::Offence, status::WaysStatus};
 
 /// A command; replies go back on the channel inside.
 #[derive(Debug)]
@@ -20,6 +20,26 @@ pub(crate) enum Command {
         peer: PeerId,
         addresses: Vec<Multiaddr>,
         suspect: bool,
+    },
+    /// Opens a connection with a peer by whatever way there is, and reports nothing. `suspect`: one that is there may be
+    /// dead.
+    Reach {
+        peer: PeerId,
+        suspect: bool,
+    },
+    /// Asks why a peer cannot be reached, for people.
+    Why {
+        peer: PeerId,
+        reply: oneshot::Sender<Option<String>>,
+    },
+    /// Somebody tells where a peer is.
+    Heard {
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+        /// It is a mini-node by its own word.
+        mini_node: bool,
+        /// Dial it too, if it is not connected.
+        dial: bool,
     },
     /// Takes part in the gossip of a network.
     Subscribe {
@@ -44,6 +64,13 @@ pub(crate) enum Command {
     },
     Peers {
         reply: oneshot::Sender<Vec<PeerInfo>>,
+    },
+    /// Tells where this peer can be reached.
+    AddExternalAddress {
+        address: Multiaddr,
+    },
+    Ways {
+        reply: oneshot::Sender<WaysStatus>,
     },
     ListenAddrs {
         reply: oneshot::Sender<Vec<Multiaddr>>,

@@ -9,6 +9,7 @@ mod meeting;
 mod per_address;
 mod table;
 mod transport;
+mod ways;
 
 pub(crate) use actor::{Actor, Parts};
 pub(crate) use behaviour::Behaviour;
@@ -16,3 +17,4 @@ pub(crate) use command::Command;
 pub(crate) use table::Traffic;
 pub use table::{Direction, PeerInfo};
 pub(crate) use transport::build as build_transport;
+pub(crate) use ways::Ways;

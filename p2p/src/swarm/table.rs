@@ -12,10 +12,16 @@ use std::{
 use antiphon_proto::limits;
 use libp2p::{Multiaddr, PeerId, core::ConnectedPoint, swarm::ConnectionId};
 
-use crate::streams::{Rank, Transport};
+use crate::{
+    reach::{Reach, is_relayed, relay_of},
+    status::Path,
+    streams::{Rank, Transport},
+};
 
-/// Addresses kept of one peer: two transports on a few interfaces.
-const ADDRESSES: usize = 8;
+/// Addresses kept of one peer: two transports on a few interfaces and at two relays.
+const ADDRESSES: usize = 12;
+/// Addresses of one peer that are looked at.
+const LISTED: usize = 64;
 
 /// Who dialled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -33,14 +39,20 @@ pub struct PeerInfo {
     pub peer: PeerId,
     /// Its address, as seen from here.
     pub addr: Multiaddr,
-    /// How the connection travels.
+    /// How the connection travels; of a relayed one, to the relay or from it.
     pub transport: Transport,
+    /// By which way.
+    pub path: Path,
+    /// The relay, where there is one.
+    pub via: Option<PeerId>,
     /// Who dialled.
     pub direction: Direction,
     /// Last round trip time.
     pub rtt: Option<Duration>,
     /// Program and version as told by the peer; empty until it did.
     pub agent: String,
+    /// Whether it relays for others, as told by the peer: a mini-node does.
+    pub mini_node: bool,
     /// When the first of its present connections was established.
     pub connected_since: SystemTime,
     /// Open connections with it.
@@ -61,11 +73,13 @@ struct Connection {
     since: SystemTime,
     rtt: Option<Duration>,
     nonce: Option<u64>,
+    punched: bool,
 }
 
 #[derive(Debug, Default)]
 struct Peer {
     agent: String,
+    mini_node: bool,
     /// Where it says it listens.
     listens: Vec<Multiaddr>,
     connections: Vec<Connection>,
@@ -100,6 +114,7 @@ impl Table {
             since: SystemTime::now(),
             rtt: None,
             nonce: None,
+            punched: false,
         });
         let first = entry.connections.len() == 1;
         self.traffic.add(peer);
@@ -116,6 +131,17 @@ impl Table {
             self.traffic.forget(peer);
         }
         last
+    }
+
+    /// The connections with a peer and where they lead.
+    pub(crate) fn connections_of(&self, peer: &PeerId) -> impl Iterator<Item = (ConnectionId, &Multiaddr)> {
+        let connections = self.peers.get(peer).map(|entry| &entry.connections);
+        connections.into_iter().flatten().map(|connection| (connection.id, &connection.addr))
+    }
+
+    /// Whether there is a connection with a peer that leads through no relay.
+    pub(crate) fn has_direct(&self, peer: &PeerId) -> bool {
+        self.connections_of(peer).any(|(_, address)| !is_relayed(address))
     }
 
     pub(crate) fn is_connected(&self, peer: &PeerId) -> bool {
@@ -157,7 +183,26 @@ impl Table {
     pub(crate) fn listens(&mut self, peer: &PeerId, addresses: Vec<Multiaddr>) {
         let Some(entry) = self.peers.get_mut(peer) else { return };
         let short = addresses.into_iter().filter(|address| address.len() <= limits::ADDRESS_BYTES);
-        entry.listens = short.take(ADDRESSES).collect();
+        let mut listens: Vec<Multiaddr> = short.take(LISTED).collect();
+        // Those by which most can reach it go first: not all are kept, and fewer are told of.
+        listens.sort_by_key(|address| (Reach::of(address), is_relayed(address)));
+        listens.truncate(ADDRESSES);
+        entry.listens = listens;
+    }
+
+    /// Notes whether a peer says that it relays for others.
+    pub(crate) fn relays(&mut self, peer: &PeerId, relays: bool) {
+        if let Some(entry) = self.peers.get_mut(peer) {
+            entry.mini_node = relays;
+        }
+    }
+
+    /// Notes that a connection leads through routers that both sides opened.
+    pub(crate) fn punched(&mut self, peer: &PeerId, id: ConnectionId) {
+        let connections = self.peers.get_mut(peer).map(|entry| &mut entry.connections);
+        if let Some(connection) = connections.into_iter().flatten().find(|connection| connection.id == id) {
+            connection.punched = true;
+        }
     }
 
     /// Where a connected peer can be dialled.
@@ -191,7 +236,14 @@ impl Table {
             transport: used.transport,
             direction: used.direction,
             rtt: used.rtt,
+            path: match (is_relayed(&used.addr), used.punched) {
+                (true, _) => Path::Relayed,
+                (false, true) => Path::Punched,
+                (false, false) => Path::Direct,
+            },
+            via: relay_of(&used.addr),
             agent: entry.agent.clone(),
+            mini_node: entry.mini_node,
             connected_since: entry.connections.iter().map(|connection| connection.since).min()?,
             connections: entry.connections.len(),
             served_bytes: traffic.served.load(Ordering::Relaxed),

@@ -21,12 +21,7 @@ use libp2p::{
 use socket2::SockRef;
 use socket2::{Domain, Socket, Type};
 
-use crate::{
-    config::{Config, StreamLimits},
-    error::StartError,
-    reach::is_relayed,
-    streams::Transport,
-};
+use crate::{config::Config, error::StartError, reach::is_relayed, streams::Transport};
 
 /// Bytes that all streams of a QUIC connection may have unread: as many as quinn keeps for sending.
 const QUIC_CONNECTION_WINDOW: u32 = 10_000_000;
@@ -54,7 +49,7 @@ pub(crate) fn build(
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     let noise = noise::Config::new(keypair).map_err(|error| StartError::Transport(error.to_string()))?;
     let mut yamux = yamux::Config::default();
-    yamux.set_max_num_streams(usize::try_from(streams_per_connection(&config.streams)).unwrap_or(usize::MAX));
+    yamux.set_max_num_streams(usize::try_from(streams_per_connection(config)).unwrap_or(usize::MAX));
     let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
         .map(|stream, _| short_queue(stream))
         .upgrade(Version::V1Lazy)
@@ -99,15 +94,20 @@ fn quic_config(keypair: &Keypair, config: &Config) -> quic::Config {
     quic.max_stream_data = QUIC_STREAM_WINDOW;
     quic.max_connection_data = QUIC_CONNECTION_WINDOW;
     quic.handshake_timeout = config.timeouts.dial;
-    quic.max_concurrent_stream_limit = streams_per_connection(&config.streams);
+    quic.max_concurrent_stream_limit = streams_per_connection(config);
     quic.max_idle_timeout = u32::try_from(config.timeouts.silence.as_millis()).unwrap_or(u32::MAX);
     quic.keep_alive_interval = config.timeouts.silence / 3;
     quic
 }
 
-/// Ours and libp2p's own (identify, ping), on each side.
-fn streams_per_connection(limits: &StreamLimits) -> u32 {
-    u32::try_from(limits.inbound_per_peer.saturating_mul(2)).unwrap_or(u32::MAX).saturating_add(16)
+/// Ours and libp2p's own (identify, ping), on each side, and circuits that are relayed.
+fn streams_per_connection(config: &Config) -> u32 {
+    let circuits = config
+        .relay
+        .as_ref()
+        .map_or(0, |relay| relay.circuits_per_source.saturating_add(relay.circuits_per_destination));
+    let streams = config.streams.inbound_per_peer.saturating_mul(2).saturating_add(circuits);
+    u32::try_from(streams).unwrap_or(u32::MAX).saturating_add(16)
 }
 
 /// Resolves `/dns…` addresses by the system's settings. A machine without any still starts; names then fail one by one.

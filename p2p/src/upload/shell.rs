@@ -13,7 +13,7 @@ use antiphon_proto::wire::AudioMode;
 use libp2p::PeerId;
 use tokio::{
     sync::{Notify, oneshot},
-    time::{self, Instant},
+    time,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -21,16 +21,19 @@ use super::{
     Id,
     places::{Bounds, Effect, Places},
     quota::Quota,
-    rates::{LONGEST_PIECE, Limits, Rates, Turn},
 };
 use crate::{
     config::UploadLimits,
     metrics::{Held, Labelled, Metrics},
+    pacing::{LONGEST_PIECE, Limits, Pacer},
 };
 
 /// How long a paused upload sends nothing. Then it may send one piece, so that its receiver does not give it up for
 /// stalled (32 KiB in 15 s are enough).
 const PAUSE: Duration = Duration::from_secs(5);
+
+/// Peers of which it is known what they were sent lately: as many as are connected by default.
+const REMEMBERED_PEERS: usize = 256;
 
 /// Bytes a second that an upload should have at least: what is waited for on a slow link. A rate in all that cannot feed
 /// so many is given to fewer, or all would be too slow for their receivers.
@@ -54,8 +57,7 @@ pub(crate) struct Uploads(Arc<Shared>);
 struct Shared {
     /// Whether permits have to ask at all: there is a limit on the rate or a quota.
     limited: AtomicBool,
-    /// Wakes the pacer up: somebody asks, or limits have changed.
-    changed: Notify,
+    pacer: Pacer<PeerId>,
     state: Mutex<State>,
     metrics: Metrics,
 }
@@ -63,14 +65,11 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     places: Places<PeerId>,
-    rates: Rates<PeerId>,
     quota: Quota,
     limits: UploadLimits,
     next: Id,
     /// Requests that wait for a place: whether they get one. Bounded by the queue.
     entering: HashMap<Id, oneshot::Sender<bool>>,
-    /// Uploads that wait for a permit: for how many bytes. Bounded by the places.
-    asking: HashMap<Id, oneshot::Sender<usize>>,
     /// Of those that run or are paused. Bounded by the places.
     signals: HashMap<Id, Arc<Signal>>,
 }
@@ -98,30 +97,27 @@ impl Uploads {
     pub(crate) fn new(limits: UploadLimits, metrics: Metrics) -> Self {
         let state = State {
             places: Places::new(bounds(&limits)),
-            rates: Rates::new(rates(&limits), Instant::now().into_std()),
             quota: Quota::new(limits.bytes_per_day, limits.quota_stops_play),
             next: 0,
             entering: HashMap::new(),
-            asking: HashMap::new(),
             signals: HashMap::new(),
             limits,
         };
         let limited = AtomicBool::new(is_limited(&state.limits));
-        Self(Arc::new(Shared { limited, changed: Notify::new(), state: Mutex::new(state), metrics }))
+        let pacer = Pacer::new(rates(&state.limits), REMEMBERED_PEERS);
+        Self(Arc::new(Shared { limited, pacer, state: Mutex::new(state), metrics }))
     }
 
     /// Changes every limit from now on. Uploads beyond new numbers of places run to their end.
     pub(crate) fn set(&self, limits: UploadLimits) {
         let shared = &self.0;
         let mut state = shared.lock();
-        state.rates.set(rates(&limits), Instant::now().into_std());
+        shared.pacer.set(rates(&limits));
         state.quota.set(limits.bytes_per_day, limits.quota_stops_play);
         let effects = state.places.set(bounds(&limits));
         shared.limited.store(is_limited(&limits), Ordering::Release);
         state.limits = limits;
         shared.apply(&mut state, effects);
-        drop(state);
-        shared.changed.notify_one();
     }
 
     /// Waits for a place, for the limits' `queue_wait` at most. Dropping the future gives the turn up.
@@ -151,20 +147,9 @@ impl Uploads {
 
     /// Lets go whoever's turn it is, until `closed`.
     pub(crate) async fn pace(self, closed: CancellationToken) {
-        loop {
-            let wake = self.0.turn(&mut self.0.lock());
-            let sleep = async {
-                match wake {
-                    Some(at) => time::sleep_until(at.into()).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = closed.cancelled() => return,
-                () = self.0.changed.notified() => {}
-                () = sleep => {}
-            }
-        }
+        let pacer = self.0.pacer.clone();
+        drop(self);
+        pacer.pace(closed).await;
     }
 }
 
@@ -185,32 +170,16 @@ impl Upload {
 
     async fn permit_in_turn(&self, bytes: usize) -> Result<usize, OverQuota> {
         let bytes = self.wait_while_paused(bytes).await;
-        let mut answer = {
+        let piece = self.shared.pacer.piece(bytes);
+        {
             let mut state = self.shared.lock();
             let today = today();
             if state.quota.is_over(self.mode, today) {
                 return Err(OverQuota);
             }
-            let piece = state.rates.piece().unwrap_or(u64::MAX).min(bytes as u64);
-            state.quota.count(piece, today);
-            if state.limits.total_bytes_per_second.is_none() && state.limits.peer_bytes_per_second.is_none() {
-                return Ok(usize::try_from(piece).unwrap_or(bytes));
-            }
-            let (sender, answer) = oneshot::channel();
-            state.asking.insert(self.id, sender);
-            state.rates.ask(self.id, self.peer, self.mode, piece);
-            self.shared.turn(&mut state);
-            answer
-        };
-        if let Ok(granted) = answer.try_recv() {
-            return Ok(granted);
+            state.quota.count(piece as u64, today);
         }
-        self.shared.changed.notify_one();
-        let waiting = Asking(self);
-        // The sender is kept until it has answered or the upload is dropped.
-        let granted = answer.await.unwrap_or(bytes);
-        drop(waiting);
-        Ok(granted)
+        Ok(self.shared.pacer.permit(self.peer, self.mode, piece).await)
     }
 
     /// Waits for the place, or for [`PAUSE`] and then one short piece without it.
@@ -234,21 +203,6 @@ impl Drop for Upload {
         state.signals.remove(&self.id);
         let effects = state.places.leave(self.id);
         self.shared.apply(&mut state, effects);
-    }
-}
-
-/// An upload that waits for a permit; takes it out of the line when it does not wait any more.
-struct Asking<'a>(&'a Upload);
-
-impl Drop for Asking<'_> {
-    fn drop(&mut self) {
-        let Upload { shared, id, peer, mode, .. } = self.0;
-        let mut state = shared.lock();
-        if state.asking.remove(id).is_some() {
-            state.rates.cancel(*id, peer, *mode);
-            // Perhaps the others waited for this one.
-            shared.changed.notify_one();
-        }
     }
 }
 
@@ -300,17 +254,6 @@ impl Shared {
             let waiting = i64::try_from(state.places.waiting(mode)).unwrap_or(i64::MAX);
             self.metrics.upload_queue.get_or_create(&label(mode)).set(waiting);
         }
-    }
-
-    /// Hands permits out; gives when to look again.
-    fn turn(&self, state: &mut State) -> Option<std::time::Instant> {
-        let Turn { granted, wake } = state.rates.turn(Instant::now().into_std());
-        for (id, bytes) in granted {
-            if let Some(sender) = state.asking.remove(&id) {
-                let _ = sender.send(usize::try_from(bytes).unwrap_or(usize::MAX));
-            }
-        }
-        wake
     }
 }
 

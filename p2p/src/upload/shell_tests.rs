@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 
 use futures::FutureExt;
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 
 use super::*;
 
@@ -29,7 +29,7 @@ fn at(bytes_per_second: u64) -> UploadLimits {
 /// Nothing is left of uploads that are gone.
 fn assert_empty(uploads: &Uploads) {
     let state = uploads.0.lock();
-    assert!(state.entering.is_empty() && state.asking.is_empty() && state.signals.is_empty(), "{state:?}");
+    assert!(state.entering.is_empty() && state.signals.is_empty() && uploads.0.pacer.is_idle(), "{state:?}");
     assert_eq!(state.places.waiting(PLAY) + state.places.waiting(BULK), 0);
 }
 

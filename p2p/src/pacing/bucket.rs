@@ -10,7 +10,7 @@ const PARTS: u128 = 1_000_000_000;
 
 /// Lets through at most `rate * t + burst` bytes in any time `t`.
 #[derive(Debug, Clone)]
-pub(super) struct Bucket {
+pub(crate) struct Bucket {
     /// Bytes a second.
     rate: NonZeroU64,
     /// Bytes that an idle bucket holds.
@@ -22,19 +22,19 @@ pub(super) struct Bucket {
 
 impl Bucket {
     /// A full one.
-    pub(super) fn new(rate: NonZeroU64, burst: u64, now: Instant) -> Self {
+    pub(crate) fn new(rate: NonZeroU64, burst: u64, now: Instant) -> Self {
         Self { rate, burst, level: u128::from(burst) * PARTS, filled_at: now }
     }
 
     /// Changes the rate from now on; what has gathered stays, as far as it fits.
-    pub(super) fn set(&mut self, rate: NonZeroU64, burst: u64, now: Instant) {
+    pub(crate) fn set(&mut self, rate: NonZeroU64, burst: u64, now: Instant) {
         self.fill(now);
         (self.rate, self.burst) = (rate, burst);
         self.level = self.level.min(u128::from(burst) * PARTS);
     }
 
     /// Adds what has come since the last time. A time before that adds nothing.
-    pub(super) fn fill(&mut self, now: Instant) {
+    pub(crate) fn fill(&mut self, now: Instant) {
         let nanos = now.saturating_duration_since(self.filled_at).as_nanos();
         let new = nanos.saturating_mul(u128::from(self.rate.get()));
         self.level = self.level.saturating_add(new).min(u128::from(self.burst) * PARTS);
@@ -42,17 +42,17 @@ impl Bucket {
     }
 
     /// Whether so many bytes may go, as of the last [`Self::fill`].
-    pub(super) fn has(&self, bytes: u64) -> bool {
+    pub(crate) fn has(&self, bytes: u64) -> bool {
         self.level >= u128::from(bytes) * PARTS
     }
 
     /// Takes bytes out that [`Self::has`] has found.
-    pub(super) fn take(&mut self, bytes: u64) {
+    pub(crate) fn take(&mut self, bytes: u64) {
         self.level = self.level.saturating_sub(u128::from(bytes) * PARTS);
     }
 
     /// When so many bytes, at most the burst, may go.
-    pub(super) fn ready_at(&self, bytes: u64) -> Instant {
+    pub(crate) fn ready_at(&self, bytes: u64) -> Instant {
         let lacking = (u128::from(bytes) * PARTS).saturating_sub(self.level);
         let nanos = lacking.div_ceil(u128::from(self.rate.get()));
         // A rate of one byte a second and the longest piece are 18 hours.
@@ -60,7 +60,7 @@ impl Bucket {
     }
 
     /// Whether it holds all that it can.
-    pub(super) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.level >= u128::from(self.burst) * PARTS
     }
 }

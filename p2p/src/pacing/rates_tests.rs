@@ -11,6 +11,33 @@ fn rate(rate: u64) -> Option<NonZeroU64> {
     NonZeroU64::new(rate)
 }
 
+const REMEMBERED_PEERS: usize = 256;
+
+impl Sharer for u32 {
+    type Peer = Self;
+
+    fn peers(&self) -> impl Iterator<Item = Self> {
+        std::iter::once(*self)
+    }
+}
+
+impl Sharer for u64 {
+    type Peer = Self;
+
+    fn peers(&self) -> impl Iterator<Item = Self> {
+        std::iter::once(*self)
+    }
+}
+
+/// What goes between two.
+impl Sharer for (u8, u8) {
+    type Peer = u8;
+
+    fn peers(&self) -> impl Iterator<Item = u8> {
+        [self.0, self.1].into_iter()
+    }
+}
+
 /// Somebody who always has more to send.
 #[derive(Debug, Clone, Copy)]
 struct Sender {
@@ -33,7 +60,7 @@ struct Run {
 
 fn run(limits: Limits, senders: &[Sender], seconds: u64) -> Run {
     let start = Instant::now();
-    let mut rates = Rates::new(limits, start);
+    let mut rates = Rates::new(limits, REMEMBERED_PEERS, start);
     let mut asking = vec![false; senders.len()];
     let mut run = Run { sent: vec![0; senders.len()], grants: Vec::new() };
     let (mut now, end) = (Duration::ZERO, Duration::from_secs(seconds));
@@ -124,7 +151,7 @@ fn a_peer_has_its_own_limit_and_holds_nobody_up() {
 #[test]
 fn limits_change_while_running() {
     let start = Instant::now();
-    let mut rates = Rates::new(Limits::default(), start);
+    let mut rates = Rates::new(Limits::default(), REMEMBERED_PEERS, start);
     assert_eq!(rates.piece(), None);
     for id in 0..100 {
         rates.ask(id, id % 3, BULK, u64::MAX);
@@ -151,7 +178,7 @@ fn limits_change_while_running() {
 #[test]
 fn what_is_remembered_is_bounded() {
     let start = Instant::now();
-    let mut rates = Rates::new(Limits { total: None, peer: rate(100) }, start);
+    let mut rates = Rates::new(Limits { total: None, peer: rate(100) }, REMEMBERED_PEERS, start);
     for peer in 0..10_000 {
         rates.ask(peer, peer, BULK, 100);
         assert_eq!(rates.turn(start).granted.len(), 1);
@@ -203,4 +230,20 @@ proptest! {
             prop_assert!(bulk <= share * 102 / 100 + burst + LONGEST_PIECE, "{bulk} of {share}");
         }
     }
+}
+
+#[test]
+fn what_goes_between_two_counts_against_both() {
+    let start = Instant::now();
+    let mut rates = Rates::new(Limits { total: None, peer: rate(64 * 1024) }, REMEMBERED_PEERS, start);
+    rates.ask(1, (1, 2), BULK, LONGEST_PIECE);
+    assert_eq!(rates.turn(start).granted, [(1, LONGEST_PIECE)]);
+    rates.ask(2, (2, 3), BULK, LONGEST_PIECE);
+    rates.ask(3, (3, 1), BULK, LONGEST_PIECE);
+    rates.ask(4, (3, 4), BULK, LONGEST_PIECE);
+    let turn = rates.turn(start);
+    let second = start + Duration::from_secs(1);
+    assert_eq!(turn, Turn { granted: vec![(4, LONGEST_PIECE)], wake: Some(second) });
+    // Both wait for the third as well: one of them goes, and empties it for the other.
+    assert_eq!(rates.turn(second).granted.len(), 1);
 }
