@@ -11,7 +11,7 @@
 use std::{
     collections::HashMap,
     io,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -187,7 +187,7 @@ pub(crate) struct Relay {
 impl Relay {
     /// Forwards UDP to `target`: what a client sends to [`Self::address`] comes to it from a port of its own.
     pub(crate) async fn udp(target: SocketAddr, path: Path, seed: u64) -> io::Result<Self> {
-        let socket = UdpSocket::bind((target.ip(), 0)).await?;
+        let socket = UdpSocket::bind((near(target), 0)).await?;
         let (address, there, back) =
             (socket.local_addr()?, Direction::new(path, seed), Direction::new(path, !seed));
         let mut tasks = JoinSet::new();
@@ -198,7 +198,7 @@ impl Relay {
     /// Forwards TCP connections to `target`.
     pub(crate) async fn tcp(target: SocketAddr, path: Path, seed: u64) -> io::Result<Self> {
         let socket = socket_for(target)?;
-        socket.bind((target.ip(), 0).into())?;
+        socket.bind((near(target), 0).into())?;
         let listener = socket.listen(128)?;
         let (address, there, back) =
             (listener.local_addr()?, Direction::new(path, seed), Direction::new(path, !seed));
@@ -239,6 +239,15 @@ impl Relay {
     }
 }
 
+/// Where the relay's own sockets are bound: on loopback for what is there, else on every interface.
+fn near(target: SocketAddr) -> IpAddr {
+    match target.ip() {
+        ip if ip.is_loopback() => ip,
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
 /// When a piece arrives, and its bytes.
 type OnTheWay = (Instant, Vec<u8>);
 
@@ -255,7 +264,7 @@ async fn forward_packets(
         // A client that went away shows as an error of the next call.
         let Ok((length, client)) = socket.recv_from(&mut packet).await else { continue };
         if !flows.contains_key(&client) {
-            let Ok(upstream) = UdpSocket::bind((target.ip(), 0)).await else { continue };
+            let Ok(upstream) = UdpSocket::bind((near(target), 0)).await else { continue };
             if flows.len() >= FLOWS || upstream.connect(target).await.is_err() {
                 continue;
             }

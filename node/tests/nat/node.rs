@@ -1,0 +1,313 @@
+//! The program in a namespace: peers at home and mini-nodes on servers, started, asked, killed and started again.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    io::{BufRead, BufReader, Read, Write},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Mutex, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    common::{Machine, hash, signal, tune},
+    lab::{PORT, Server},
+    netns::Netns,
+};
+
+/// Longest wait for a start. A first start waits for the network that it joins.
+const START: Duration = Duration::from_secs(90);
+/// Last lines of a log that are shown when something failed.
+const SHOWN: usize = 60;
+/// Seconds of an ordinary song.
+const SECONDS: u32 = 25;
+
+/// A process of the program, with a machine of its own that outlives it. Killed when dropped.
+pub(crate) struct Node {
+    pub(crate) label: String,
+    pub(crate) machine: Machine,
+    namespace: String,
+    arguments: Vec<String>,
+    settings: Vec<(String, String)>,
+    log: PathBuf,
+    child: Option<Child>,
+    ready: Value,
+    coming: Option<Mutex<mpsc::Receiver<(Value, Instant)>>>,
+    ready_at: Option<Instant>,
+}
+
+impl Node {
+    /// A peer in a home, with so many songs of its own, not started yet.
+    pub(crate) fn peer(label: &str, namespace: &Netns, join: &[&Self], songs: std::ops::Range<u64>) -> Self {
+        let mut node = Self::new(label, namespace, "up", join);
+        for seed in songs {
+            node.add_song(seed, SECONDS);
+        }
+        node.arguments.push(node.machine.music().to_str().unwrap().to_owned());
+        node
+    }
+
+    /// A mini-node, not started yet.
+    pub(crate) fn mini(label: &str, server: &Server, join: &[&Self]) -> Self {
+        let mut node = Self::new(label, &server.host, "mini-node", join);
+        // What others are told to join through.
+        node.ready = json!({ "address": format!("/ip4/{}/udp/{PORT}/quic-v1", server.line.address) });
+        node
+    }
+
+    fn new(label: &str, namespace: &Netns, verb: &str, join: &[&Self]) -> Self {
+        let mut arguments: Vec<String> = [verb, "--json", "--http", "127.0.0.1:0"].map(str::to_owned).into();
+        for transport in [format!("udp/{PORT}/quic-v1"), format!("tcp/{PORT}")] {
+            arguments.extend(["--listen".to_owned(), format!("/ip4/0.0.0.0/{transport}")]);
+        }
+        for mini in join {
+            arguments.extend(["--peer-vps".to_owned(), mini.address()]);
+        }
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("nat");
+        fs::create_dir_all(&folder).unwrap();
+        let name = thread::current().name().unwrap_or("nat").replace("::", " ");
+        let log = folder.join(format!("{name} {label}.log"));
+        let _ = fs::remove_file(&log);
+        Self {
+            label: label.to_owned(),
+            machine: Machine::new(),
+            namespace: namespace.name().to_owned(),
+            arguments,
+            settings: Vec::new(),
+            log,
+            child: None,
+            ready: Value::Null,
+            coming: None,
+            ready_at: None,
+        }
+    }
+
+    /// Adds a song. Gives its content hash.
+    pub(crate) fn add_song(&self, seed: u64, seconds: u32) -> String {
+        let path = self.song(seed);
+        tune(&path, seed, seconds);
+        hash(&path)
+    }
+
+    /// The file of a song.
+    pub(crate) fn song(&self, seed: u64) -> PathBuf {
+        self.machine.music().join(format!("tune {seed}.wav"))
+    }
+
+    /// A setting of the environment, as `NETWORK__MDNS`.
+    pub(crate) fn set(&mut self, key: &str, value: &str) {
+        self.settings.push((format!("ANTIPHON__{key}"), value.to_owned()));
+    }
+
+    /// Joins through this address too.
+    pub(crate) fn join(&mut self, address: String) {
+        self.arguments.extend(["--peer-vps".to_owned(), address]);
+    }
+
+    /// Of a mini-node: where others join.
+    pub(crate) fn address(&self) -> String {
+        self.ready["address"].as_str().expect("a mini-node").to_owned()
+    }
+
+    /// The same for those who cannot use UDP.
+    pub(crate) fn tcp_address(&self) -> String {
+        self.address().replace(&format!("/udp/{PORT}/quic-v1"), &format!("/tcp/{PORT}"))
+    }
+
+    /// Starts the process without waiting for it.
+    pub(crate) fn start(&mut self) {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.namespace, env!("CARGO_BIN_EXE_antiphon")]);
+        self.machine.dress(&mut command);
+        command.envs(self.settings.iter().map(|(key, value)| (key, value)));
+        let log = File::options().create(true).append(true).open(&self.log).unwrap();
+        command.args(&self.arguments).stdout(Stdio::piped()).stderr(log);
+        let mut child = command.spawn().unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let (tell, coming) = mpsc::channel();
+        thread::spawn(move || {
+            let mut line = String::new();
+            if out.read_line(&mut line).is_ok()
+                && let Ok(ready) = serde_json::from_str(&line)
+            {
+                let _ = tell.send((ready, Instant::now()));
+            }
+            // Kept from a broken pipe.
+            let _ = std::io::copy(&mut out, &mut std::io::sink());
+        });
+        (self.child, self.coming) = (Some(child), Some(Mutex::new(coming)));
+    }
+
+    /// Waits until the process is ready.
+    pub(crate) fn wait_ready(&mut self) {
+        let coming = self.coming.take().expect("a process that was started");
+        let Ok((ready, at)) = coming.into_inner().unwrap().recv_timeout(START) else {
+            self.show_log();
+            panic!("{} does not start", self.label);
+        };
+        let address = self.ready["address"].take();
+        (self.ready, self.ready_at) = (ready, Some(at));
+        self.ready["address"] = address;
+    }
+
+    pub(crate) fn up(&mut self) {
+        self.start();
+        self.wait_ready();
+    }
+
+    /// kill -9.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub(crate) fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            signal(child.id(), "TERM");
+            child.wait().unwrap();
+        }
+    }
+
+    /// Whether the process is still the one that was started.
+    pub(crate) fn is_alive(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_none())
+    }
+
+    pub(crate) fn peer_id(&self) -> &str {
+        self.ready["peer_id"].as_str().expect("a process that is ready")
+    }
+
+    /// When the process was ready.
+    pub(crate) fn ready_at(&self) -> Instant {
+        self.ready_at.expect("a process that is ready")
+    }
+
+    /// Where it listens.
+    pub(crate) fn listens_on(&self, part: &str) -> bool {
+        self.ready["listen"].to_string().contains(part)
+    }
+
+    /// Asks the process over its control socket, as its commands do, without the cost of a process for each question.
+    pub(crate) fn ask(&self, request: &Value) -> Result<Value, String> {
+        let socket = self.ready["control"].as_str().expect("a process that is ready");
+        let broken = |error: std::io::Error| format!("{}: {error}", self.label);
+        let mut stream = UnixStream::connect(socket).map_err(broken)?;
+        stream.set_read_timeout(Some(Duration::from_secs(120))).map_err(broken)?;
+        let call = json!({ "schema": 1, "request": request });
+        stream.write_all(format!("{call}\n").as_bytes()).map_err(broken)?;
+        for line in BufReader::new(stream).lines() {
+            let mut line: Value = serde_json::from_str(&line.map_err(broken)?).unwrap();
+            if line["failure"].is_object() {
+                return Err(format!("{}: {}", self.label, line["failure"]["message"]));
+            }
+            if !line["result"].is_null() {
+                return Ok(line["result"].take());
+            }
+        }
+        Err(format!("{}: no answer", self.label))
+    }
+
+    pub(crate) fn status(&self) -> Value {
+        self.ask(&json!({ "command": "status" })).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// `antiphon peers --json`.
+    pub(crate) fn peers(&self) -> Value {
+        self.ask(&json!({ "command": "peers" })).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// How those that it is connected with are connected, by their ids.
+    pub(crate) fn links(&self) -> HashMap<String, Link> {
+        let peers = self.peers();
+        let list = peers["peers"].as_array().expect("a list of peers");
+        let text = |peer: &Value, key: &str| peer[key].as_str().unwrap_or_default().to_owned();
+        let link = |peer: &Value| Link {
+            path: text(peer, "path"),
+            transport: text(peer, "transport"),
+            via: text(peer, "via"),
+        };
+        list.iter().map(|peer| (text(peer, "peer_id"), link(peer))).collect()
+    }
+
+    pub(crate) fn online_songs(&self) -> u64 {
+        self.status()["online_songs"].as_u64().unwrap()
+    }
+
+    /// Gets a song by its content hash and says whether the right bytes arrived.
+    pub(crate) fn get(&self, content: &str) -> Result<(), String> {
+        let done = self.machine.command().args(["get", content, "--json"]).output().unwrap();
+        let said = String::from_utf8_lossy(&done.stderr);
+        if !done.status.success() {
+            return Err(format!("{}: {said}", self.label));
+        }
+        let got: Value = serde_json::from_slice(&done.stdout).unwrap();
+        let found = hash(Path::new(got["path"].as_str().unwrap()));
+        if found == content { Ok(()) } else { Err(format!("{}: {found} came for {content}", self.label)) }
+    }
+
+    /// The last lines of what the process wrote.
+    pub(crate) fn show_log(&self) {
+        let mut text = String::new();
+        if let Ok(mut log) = File::open(&self.log) {
+            let _ = log.read_to_string(&mut text);
+        }
+        let lines: Vec<&str> = text.lines().collect();
+        eprintln!("--- {} ({})", self.label, self.log.display());
+        for line in &lines[lines.len().saturating_sub(SHOWN)..] {
+            eprintln!("  {line}");
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// How two are connected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Link {
+    /// `direct`, `punched` or `relayed`.
+    pub(crate) path: String,
+    /// `quic` or `tcp`.
+    pub(crate) transport: String,
+    /// The mini-node between them, where there is one.
+    pub(crate) via: String,
+}
+
+/// Starts all of them at once.
+pub(crate) fn start_all(nodes: &mut [Node]) {
+    nodes.iter_mut().for_each(Node::start);
+    nodes.iter_mut().for_each(Node::wait_ready);
+}
+
+/// Waits until something is so, and says how long that took. None: it was not so in time.
+pub(crate) fn until(within: Duration, mut so: impl FnMut() -> bool) -> Option<Duration> {
+    let start = Instant::now();
+    loop {
+        if so() {
+            return Some(start.elapsed());
+        }
+        if start.elapsed() > within {
+            return None;
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// The same, which must be.
+pub(crate) fn must(what: &str, within: Duration, nodes: &[&Node], so: impl FnMut() -> bool) -> Duration {
+    until(within, so).unwrap_or_else(|| {
+        nodes.iter().for_each(|node| node.show_log());
+        panic!("{what}: not within {within:?}")
+    })
+}
