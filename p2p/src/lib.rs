@@ -13,6 +13,8 @@ mod config;
 mod council;
 mod error;
 mod event;
+#[allow(dead_code, unused_imports, reason = "the swarm's actor is its only user")]
+pub(crate) mod mesh;
 mod metrics;
 mod network;
 pub mod presence;
@@ -20,6 +22,7 @@ mod protocol;
 mod score;
 pub mod services;
 mod slots;
+mod status;
 mod streams;
 mod swarm;
 mod transfer;
@@ -38,6 +41,7 @@ pub use presence::{Join, Online, Vouch};
 pub use protocol::{FollowStream, Followed, frame};
 pub use score::Offence;
 pub use services::{AudioFile, AudioRefusal, AudioSource, LedgerSource, ProofQuery, Registrar, SourceError};
+pub use status::{MiniNode, MiniNodeState, Reservation};
 pub use streams::Transport;
 pub use swarm::{Direction, PeerInfo};
 pub use transfer::{

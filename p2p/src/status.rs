@@ -1,0 +1,62 @@
+//! What people are shown of the network beyond the connected peers.
+
+use std::time::{Duration, Instant};
+
+use libp2p::{Multiaddr, PeerId};
+
+/// A mini-node that this peer knows of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MiniNode {
+    /// Who it is; none while only an address is known and nobody has answered there.
+    pub peer: Option<PeerId>,
+    /// Where it is connected, or would be dialled first.
+    pub address: Multiaddr,
+    /// How it is doing.
+    pub state: MiniNodeState,
+    /// Dials and connections that failed in a row.
+    pub failures: u32,
+    /// Last round trip time.
+    pub rtt: Option<Duration>,
+    /// Whether it relays for this peer.
+    pub reservation: Reservation,
+    /// The last failure, in words.
+    pub reason: Option<String>,
+    /// Named by the operator, not heard of.
+    pub named: bool,
+    /// Whether it is a mini-node by its own word; none while it has not said.
+    pub is_mini_node: Option<bool>,
+}
+
+/// How a mini-node is doing, as seen from here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MiniNodeState {
+    /// A direct connection is open.
+    Connected,
+    /// A dial is on its way.
+    Dialling,
+    /// Known, and not needed now.
+    Spare,
+    /// It failed; not dialled before this.
+    Waiting {
+        /// When it may be dialled again.
+        until: Instant,
+    },
+    /// It failed too often and is out of the rotation.
+    Resting {
+        /// When it is tried again.
+        until: Instant,
+    },
+}
+
+/// Whether a mini-node relays for this peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reservation {
+    /// It was not asked.
+    None,
+    /// It was asked and has not answered.
+    Pending,
+    /// It relays.
+    Held,
+    /// It did not take the last request, or took it and failed.
+    Refused,
+}
