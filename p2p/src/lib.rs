@@ -41,7 +41,7 @@ pub use presence::{Join, Online, Vouch};
 pub use protocol::{FollowStream, Followed, frame};
 pub use score::Offence;
 pub use services::{AudioFile, AudioRefusal, AudioSource, LedgerSource, ProofQuery, Registrar, SourceError};
-pub use status::{MiniNode, MiniNodeState, Reservation};
+pub use status::{MiniNode, MiniNodeState, NatKind, Reachability, Reservation};
 pub use streams::Transport;
 pub use swarm::{Direction, PeerInfo};
 pub use transfer::{

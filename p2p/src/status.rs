@@ -60,3 +60,27 @@ pub enum Reservation {
     /// It did not take the last request, or took it and failed.
     Refused,
 }
+
+/// What a NAT between this peer and the world does, as far as others' observations show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NatKind {
+    /// Others see an address of this very machine.
+    None,
+    /// All see the same address and port: whoever is told of it can be met by hole punching.
+    Cone,
+    /// Each sees another port: nobody can be told where to meet.
+    Symmetric,
+    /// Too few have told what they see.
+    Unknown,
+}
+
+/// Whether others can connect to this peer by themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reachability {
+    /// Another machine did.
+    Public,
+    /// Others tried in vain, or there is a NAT and nobody got through it.
+    Private,
+    /// Not known yet.
+    Unknown,
+}
