@@ -41,8 +41,9 @@ async fn a_peer_behind_the_relay_is_reached_and_64_mib_go_both_ways() {
                 write.close().await.unwrap();
             };
             let receiving = async {
-                let mut got = Vec::new();
-                read.read_to_end(&mut got).await.unwrap();
+                let mut got = vec![0; bytes.len()];
+                read.read_exact(&mut got).await.unwrap();
+                assert_eq!(read.read(&mut [0]).await.unwrap(), 0);
                 got
             };
             tokio::join!(sending, receiving).1
