@@ -13,7 +13,7 @@ use futures::{
     io::{ReadHalf, WriteHalf},
 };
 use libp2p::PeerId;
-use tokio::time;
+use tokio::{task, time};
 
 use super::{book::Book, refusal::Refusal};
 use crate::{
@@ -23,7 +23,8 @@ use crate::{
 
 /// The buffer of a direction in which bytes flow: as long as the longest piece that pacing lets go, and long enough that
 /// the cost of each turn does not show.
-const FLOWING_BYTES: usize = LONGEST_PIECE as usize;
+const FLOWING_BYTES: usize = 64 * 1024;
+const _: () = assert!(FLOWING_BYTES as u64 == LONGEST_PIECE);
 /// The buffer of a direction that waits: pings and small requests fit, and 1,024 circuits hold 4 MiB of them.
 const WAITING_BYTES: usize = 2 * 1024;
 
@@ -111,6 +112,8 @@ impl Carrier<'_> {
                 return self.in_time(to.close()).await;
             }
             self.write(&mut to, &buffer[..read]).await?;
+            // Two fast peers never make this task wait, and other tasks want their turn.
+            task::consume_budget().await;
             if read == buffer.len() && read < FLOWING_BYTES {
                 buffer = vec![0; FLOWING_BYTES];
             }

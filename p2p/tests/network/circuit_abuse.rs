@@ -230,7 +230,8 @@ async fn a_silent_destination_does_not_hold_up_others() {
     source.connect(relay.address().await).await.unwrap();
     let ask = connect_to(&silent.id);
     let many: FuturesUnordered<_> = (0..10).map(|_| source.status(relay.id(), &ask)).collect();
-    let reached = source.status(relay.id(), &connect_to(&honest.id));
+    let to_honest = connect_to(&honest.id);
+    let reached = source.status(relay.id(), &to_honest);
     let (statuses, reached) = within(async { tokio::join!(many.collect::<Vec<_>>(), reached) }).await;
     assert_eq!(reached, 100);
     let count = |wanted| statuses.iter().filter(|status| **status == wanted).count();
