@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn pauses_grow_and_are_shorter_while_others_are_there() {
         let mut upstreams = Upstreams::default();
-        let alone: Vec<u64> = (0..8).map(|_| upstreams.pause(false).as_millis() as u64).collect();
+        let alone: Vec<u128> = (0..8).map(|_| upstreams.pause(false).as_millis()).collect();
         assert_eq!(alone, [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]);
         assert_eq!(upstreams.pause(true), PAUSES.0);
         upstreams.failed(PeerId::random(), true, Instant::now());
