@@ -253,6 +253,41 @@ fn what_a_checkpoint_is_to_a_ledger() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn when_the_first_upstream_is_gone_the_copy_comes_from_the_others() {
+    let dirs = tempfile::tempdir().unwrap();
+    let source = grown(&dirs.path().join("source"), 5_030, 70);
+    let gate = Arc::new(AtomicBool::new(false));
+    // The others send nothing before the first one has left in the middle.
+    let first = Peer::serving(&source, Lie::StopsAfter(3)).await;
+    let others = [
+        Peer::serving(&source, Lie::Holds(gate.clone())).await,
+        Peer::serving(&source, Lie::Holds(gate.clone())).await,
+    ];
+    let mine = logs::open(&dirs.path().join("mine"));
+    let peer = Peer::bare().await;
+    // Only the first one's address is known; the others find this peer.
+    let follows = peer.follow(&mine, None, &[&first]);
+    eventually(|| follows.upstream() == Some(first.id())).await;
+    for other in &others {
+        other.network.connect(peer.address.clone()).await.unwrap();
+    }
+    eventually(|| first.bundles() > 3).await;
+    eventually(|| follows.upstream().is_some_and(|now| now != first.id())).await;
+    assert!(mine.size() < 5_030);
+    gate.store(true, Ordering::Relaxed);
+    eventually(|| same(&mine, &source) && mine.checkpoint() == source.checkpoint()).await;
+    // It follows live, and when that one goes too, the last one.
+    let [one, two] = others;
+    let (goes, stays) = if follows.upstream() == Some(one.id()) { (one, two) } else { (two, one) };
+    goes.network.shutdown().await;
+    eventually(|| follows.upstream() == Some(stays.id())).await;
+    logs::grow(&source, 5_100, 70);
+    cosign(&source, &member());
+    eventually(|| same(&mine, &source) && mine.checkpoint() == source.checkpoint()).await;
+    assert_eq!(follows.status().alarm, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn without_an_address_whoever_connects_is_followed() {
     let dirs = tempfile::tempdir().unwrap();
     let source = grown(&dirs.path().join("source"), 100, 10);

@@ -36,6 +36,9 @@ const BUSY_ROUNDS: u32 = 300;
 const NOTHING_FOR: Duration = Duration::from_secs(300);
 /// Pause between rounds.
 const ROUND_PAUSE: Duration = Duration::from_secs(2);
+/// How long to wait for a first connection when those who have it are online and none of them is connected: a dial, and
+/// the ways around one that fails.
+const REACHED_WITHIN: Duration = Duration::from_secs(20);
 /// How long a download that has begun waits for another source when all have left.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -64,6 +67,8 @@ enum Trouble {
     NotThere,
     /// Whoever has it has too much to do, or another command here is at it.
     Busy,
+    /// Nobody who has it can be connected with.
+    Unreachable(String),
     Passing(String),
     Ours(anyhow::Error),
 }
@@ -79,8 +84,9 @@ impl Fetching<'_> {
         progress: &watch::Sender<GetProgress>,
     ) -> anyhow::Result<Got> {
         let network = self.network()?;
-        let mut troubles: Vec<String> = Vec::new();
+        let mut troubles = Troubles::default();
         let (mut rounds, mut busy) = (0, false);
+        let until = Instant::now() + REACHED_WITHIN;
         // Who is busy will have time; who fails may not get better.
         while rounds < ROUNDS || (busy && rounds < BUSY_ROUNDS) {
             rounds += 1;
@@ -88,31 +94,43 @@ impl Fetching<'_> {
                 tokio::time::sleep(ROUND_PAUSE).await;
             }
             busy = false;
-            troubles.clear();
-            for choice in self.in_order(choices) {
-                match self.fetch(network, folder, song, choice, None, progress).await {
+            troubles = Troubles::default();
+            for choice in self.in_order(choices).await {
+                match self.fetch(folder, song, choice, None, until, progress).await {
                     Ok(got) => return Ok(got),
                     Err(Trouble::NotThere) => {}
                     Err(Trouble::Busy) => busy = true,
-                    Err(Trouble::Passing(text)) => troubles.push(text),
+                    Err(Trouble::Unreachable(text)) => troubles.unreachable.push(text),
+                    Err(Trouble::Passing(text)) => troubles.passing.push(text),
                     Err(Trouble::Ours(error)) => return Err(error),
                 }
             }
-            if troubles.is_empty() && !busy && !network.peers().await.is_empty() {
+            let settled = troubles.passing.is_empty() && !busy && !network.peers().await.is_empty();
+            if settled && (rounds > 1 || !troubles.unreachable.is_empty() || !self.hears_of(choices).await) {
                 break;
             }
         }
         Err(give_up(song, busy, &troubles).into())
     }
 
-    /// Encodings in the order in which they are worth trying: those that somebody is known to serve first, else as they
-    /// come.
-    pub(super) fn in_order<'c>(&self, choices: &'c [Choice]) -> Vec<&'c Choice> {
-        let mut ordered: Vec<&Choice> = choices.iter().collect();
-        if let Some(network) = self.network {
-            ordered.sort_by_key(|choice| sources::count(network, choice.index) == 0);
+    /// Whether somebody is known to serve one of these encodings, after a moment at most.
+    pub(super) async fn hears_of(&self, choices: &[Choice]) -> bool {
+        let indexes: Vec<u64> = choices.iter().map(|choice| choice.index).collect();
+        match self.network {
+            Some(network) => sources::hear_of_one(network, &indexes).await,
+            None => false,
         }
-        ordered
+    }
+
+    /// Encodings in the order in which they are worth trying: those that somebody connected is known to serve first, then
+    /// those that somebody online does, else as they come.
+    pub(super) async fn in_order<'c>(&self, choices: &'c [Choice]) -> Vec<&'c Choice> {
+        let Some(network) = self.network else { return choices.iter().collect() };
+        let indexes: Vec<u64> = choices.iter().map(|choice| choice.index).collect();
+        let nearness = sources::nearness(network, &indexes).await;
+        let mut ordered: Vec<(u8, &Choice)> = nearness.into_iter().zip(choices).collect();
+        ordered.sort_by_key(|(nearness, _)| *nearness);
+        ordered.into_iter().map(|(_, choice)| choice).collect()
     }
 
     fn network(&self) -> anyhow::Result<&Network> {
@@ -129,28 +147,36 @@ impl Fetching<'_> {
         hand_over: oneshot::Sender<Listener>,
         progress: &watch::Sender<GetProgress>,
     ) -> anyhow::Result<Got> {
-        let fetched = self.fetch(self.network()?, folder, song, choice, Some(hand_over), progress).await;
-        fetched.map_err(|trouble| match trouble {
-            Trouble::Ours(error) => error,
-            Trouble::NotThere => give_up(song, false, &[]).into(),
-            Trouble::Busy => give_up(song, true, &[]).into(),
-            Trouble::Passing(text) => give_up(song, false, &[text]).into(),
+        let until = Instant::now() + REACHED_WITHIN;
+        let fetched = self.fetch(folder, song, choice, Some(hand_over), until, progress).await;
+        fetched.map_err(|trouble| {
+            let (mut troubles, mut busy) = (Troubles::default(), false);
+            match trouble {
+                Trouble::Ours(error) => return error,
+                Trouble::NotThere => {}
+                Trouble::Busy => busy = true,
+                Trouble::Unreachable(text) => troubles.unreachable.push(text),
+                Trouble::Passing(text) => troubles.passing.push(text),
+            }
+            give_up(song, busy, &troubles).into()
         })
     }
 
+    /// `until`: how long to wait for a connection with somebody who has it.
     async fn fetch(
         &self,
-        network: &Network,
         folder: &Path,
         song: &Song,
         choice: &Choice,
         hand_over: Option<oneshot::Sender<Listener>>,
+        until: Instant,
         progress: &watch::Sender<GetProgress>,
     ) -> Result<Got, Trouble> {
-        let wanted = choice.wanted;
+        let (network, wanted) = (self.network().map_err(Trouble::Ours)?, choice.wanted);
         if let Destination::There(path) = place::destination(folder, song, &wanted).map_err(Trouble::Ours)? {
             return Ok(Got { wanted, path, sources: Vec::new(), resumed_bytes: wanted.bytes });
         }
+        sources::wait_for_one(network, choice.index, until).await.map_err(Trouble::Unreachable)?;
         let part = place::part(folder, song, &wanted);
         let mut download = Download::new(wanted.content, wanted.bytes, part.clone());
         download.patience = if sources::count(network, choice.index) > 0 { PATIENCE } else { Duration::ZERO };
@@ -173,20 +199,34 @@ impl Fetching<'_> {
     }
 }
 
+/// What went wrong with whom, for people.
+#[derive(Debug, Default)]
+struct Troubles {
+    /// Of those who were asked.
+    passing: Vec<String>,
+    /// Of those who could not be.
+    unreachable: Vec<String>,
+}
+
 /// Why nobody was a help, for people.
-fn give_up(song: &Song, busy: bool, troubles: &[String]) -> Failure {
+fn give_up(song: &Song, busy: bool, troubles: &Troubles) -> Failure {
     let title = &song.title;
     if busy {
         return Failure::new(Kind::Failed, format!("whoever has {title:?} is busy; try again later"));
     }
-    if troubles.is_empty() {
+    if troubles.passing.is_empty() && !troubles.unreachable.is_empty() {
+        let why = troubles.unreachable.join("; ");
+        let message = format!("{title:?} is online, but nobody who serves it can be reached: {why}");
+        return Failure::new(Kind::Failed, message);
+    }
+    if troubles.passing.is_empty() {
         let message =
             format!("no connected peer serves {title:?} right now; try again when its holder is online");
         return Failure::new(Kind::NotFound, message);
     }
     let message = format!(
         "{title:?} could not be got; what arrived is kept and the next try goes on there: {}",
-        troubles.join("; ")
+        troubles.passing.join("; ")
     );
     Failure::new(Kind::Failed, message)
 }

@@ -22,25 +22,22 @@ use tokio_util::sync::CancellationToken;
 use super::{
     catchup::Progress,
     checkpoints::{self, Judged},
+    upstream::Upstreams,
 };
 use crate::failure::{Failure, Kind};
 
 /// A stream that brings nothing for this long is looked into.
-const ASK_EVERY: Duration = Duration::from_secs(30);
+const ASK_EVERY: Duration = Duration::from_secs(15);
 /// So often in a row another peer must be found to have more before this one is left.
-const BEHIND: u32 = 3;
+const BEHIND: u32 = 2;
 /// Other connected peers that are asked.
 const OTHERS: usize = 8;
-/// First and longest pause between attempts.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 /// A member that meets no quorum for so long follows like any other peer, until it meets one.
 const ALONE_MS: u64 = 15_000;
 /// So often it is looked whether this peer is a member of the council.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// First and longest pause between attempts to reach an address that a member keeps up.
 const DIAL_PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
-/// A peer that was followed for this long was worth it: the next pause is short again.
-const WORTH_IT: Duration = Duration::from_secs(10);
 
 /// Finds out from a peer which network this is.
 ///
@@ -110,7 +107,7 @@ impl Appender {
     }
 }
 
-/// Follows one of `addresses` after the other until cancelled.
+/// Follows one peer after the other until cancelled; see [`super::follow_best`].
 pub struct Follower {
     /// The network.
     pub network: Network,
@@ -133,21 +130,29 @@ impl Follower {
     pub async fn run(self, mut addresses: VecDeque<Multiaddr>) {
         let cancel = self.cancel.clone();
         let work = async {
-            let mut pause = PAUSES.0;
+            let mut upstreams = Upstreams::default();
             loop {
                 if self.is_member() {
                     self.keep_connected(addresses.make_contiguous()).await;
-                    pause = PAUSES.0;
-                } else {
-                    pause = self.follow_next(&mut addresses, pause).await;
-                    tokio::time::sleep(pause).await;
+                    continue;
                 }
+                tokio::select! {
+                    () = self.until_member(true) => {}
+                    () = self.follow_best(addresses.make_contiguous(), &mut upstreams) => {}
+                }
+                self.let_go();
             }
         };
         tokio::select! {
             () = cancel.cancelled() => {}
             () = work => {}
         }
+    }
+
+    /// Nobody is followed for now.
+    pub(super) fn let_go(&self) {
+        self.upstream.send_replace(None);
+        self.status.send_modify(|status| status.catching_up = None);
     }
 
     /// Whether the council brings this peer its blocks. A member that has stopped hears nothing and must follow; so must
@@ -163,51 +168,6 @@ impl Follower {
     async fn until_member(&self, member: bool) {
         while self.is_member() != member {
             tokio::time::sleep(LOOK_EVERY).await;
-        }
-    }
-
-    /// Follows the first address for as long as it can be followed; gives the pause before the next one.
-    async fn follow_next(&self, addresses: &mut VecDeque<Multiaddr>, pause: Duration) -> Duration {
-        let Some(address) = addresses.front().cloned() else {
-            self.follow_anybody().await;
-            return LOOK_EVERY;
-        };
-        let started = tokio::time::Instant::now();
-        let others: Vec<Multiaddr> = addresses.iter().skip(1).cloned().collect();
-        let ended = tokio::select! {
-            () = self.until_member(true) => None,
-            ended = self.follow(&address, &others) => Some(ended),
-        };
-        self.upstream.send_replace(None);
-        self.status.send_modify(|status| status.catching_up = None);
-        match ended {
-            None => return PAUSES.0,
-            Some(Ok(())) => tracing::info!(%address, "the peer ended the stream"),
-            Some(Err(error)) => {
-                tracing::warn!(%address, error = format!("{error:#}"), "following a peer failed");
-            }
-        }
-        addresses.rotate_left(1);
-        if started.elapsed() > WORTH_IT { PAUSES.0 } else { (pause * 2).min(PAUSES.1) }
-    }
-
-    /// Without an address, whoever has connected is followed, one after the other.
-    async fn follow_anybody(&self) {
-        for known in self.network.peers().await {
-            let Ok(info) = self.network.ledger_info(known.peer).await else { continue };
-            if Genesis::parse(&info.genesis).map(|genesis| genesis.network_id()) != Ok(self.ledger.network())
-            {
-                continue;
-            }
-            let ended = tokio::select! {
-                () = self.until_member(true) => return,
-                ended = self.follow_peer(known.peer, &[]) => ended,
-            };
-            self.upstream.send_replace(None);
-            self.status.send_modify(|status| status.catching_up = None);
-            if let Err(error) = ended {
-                tracing::debug!(peer = %known.peer, error = format!("{error:#}"), "following a peer failed");
-            }
         }
     }
 
@@ -248,18 +208,13 @@ impl Follower {
         }
     }
 
-    async fn follow(&self, address: &Multiaddr, others: &[Multiaddr]) -> anyhow::Result<()> {
-        let id = self.ledger.network();
-        let (peer, _) = introduce(&self.network, address, Some(id)).await?;
-        self.answered.send_replace(Some(address.clone()));
-        self.follow_peer(peer, others).await
-    }
-
-    async fn follow_peer(&self, peer: PeerId, others: &[Multiaddr]) -> anyhow::Result<()> {
+    /// Follows a connected peer for as long as it can be followed. `others` are addresses of peers that may help to catch
+    /// up.
+    pub(super) async fn follow_peer(&self, peer: PeerId, others: &[Multiaddr]) -> anyhow::Result<()> {
         let id = self.ledger.network();
         self.upstream.send_replace(Some(peer));
         let mut council = self.ledger.roster().next().clone();
-        self.catch_up(others).await?;
+        self.catch_up_beside(peer, others).await?;
         let from = self.ledger.size();
         let mut stream = self.network.follow(peer, id, from).await?;
         tracing::info!(%peer, from, "following");
@@ -288,7 +243,7 @@ impl Follower {
                     // Whoever cosigns what is far ahead may be known only now.
                     if *self.ledger.roster().next() != council {
                         council = self.ledger.roster().next().clone();
-                        self.catch_up(others).await?;
+                        self.catch_up_beside(peer, others).await?;
                         if self.ledger.size() > stream.position() {
                             stream = self.network.follow(peer, id, self.ledger.size()).await?;
                         }
@@ -299,6 +254,25 @@ impl Follower {
                         ahead = Some(newer);
                     }
                 }
+            }
+        }
+    }
+
+    /// Catches up for as long as the upstream is there: registrations go to it meanwhile.
+    async fn catch_up_beside(&self, upstream: PeerId, others: &[Multiaddr]) -> anyhow::Result<()> {
+        tokio::select! {
+            caught_up = self.catch_up(others) => caught_up,
+            () = self.leaves(upstream) => bail!("its connection is gone"),
+        }
+    }
+
+    /// Waits until a peer is not connected any more.
+    async fn leaves(&self, peer: PeerId) {
+        let mut changes = self.network.watch_peers();
+        loop {
+            let connected = self.network.peers().await;
+            if !connected.iter().any(|known| known.peer == peer) || changes.changed().await.is_err() {
+                return;
             }
         }
     }

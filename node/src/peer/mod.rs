@@ -7,6 +7,7 @@ pub mod council;
 pub mod cutter;
 pub(crate) mod fetching;
 pub mod follow;
+mod follow_best;
 pub mod get;
 mod open;
 pub mod orders;
@@ -19,6 +20,7 @@ pub mod services;
 mod sources;
 pub mod state;
 pub mod tiles;
+mod upstream;
 
 use std::{
     path::PathBuf,

@@ -58,8 +58,9 @@ const NEARBY_WITHIN: Duration = Duration::from_secs(3);
 const NEARBY_PAUSE: Duration = Duration::from_millis(200);
 /// How long a start waits to hear that a named peer is of another network.
 const ASK_WITHIN: Duration = Duration::from_secs(3);
-/// Waiting registrations are handed in again this often.
-const RETRY_EVERY: Duration = Duration::from_secs(30);
+/// First and longest pause after which waiting registrations are handed in again; at once when another peer is followed.
+/// It may have nobody to hand them on to yet.
+const RETRIES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
 
 /// The seat in the council, if there is one, and where registrations go.
 type Ordering = (Option<Seat>, Arc<dyn Orders>);
@@ -595,6 +596,7 @@ fn follow(
     let council = peer.seat.as_ref().map(|seat| seat.council.clone());
     let (library, mut connected) = (peer.library.clone(), peer.upstream.clone());
     peer.spawn(async move {
+        let mut pause = RETRIES.0;
         loop {
             let orders_here = council.as_ref().is_some_and(|council| council.report().is_member());
             if orders_here || connected.borrow_and_update().is_some() {
@@ -605,8 +607,13 @@ fn follow(
                 }
             }
             tokio::select! {
-                changed = connected.changed() => if changed.is_err() { return },
-                () = tokio::time::sleep(RETRY_EVERY) => {}
+                changed = connected.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    pause = RETRIES.0;
+                }
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(RETRIES.1),
             }
         }
     });

@@ -71,7 +71,8 @@ impl Remote {
 
 impl Orders for Remote {
     fn submit(&self, registration: Registration, hops: u32) -> BoxFuture<'static, Verdict> {
-        let (network, upstream, turns) = (self.network.clone(), self.upstream.clone(), self.turns.clone());
+        let (network, mut upstream, turns) =
+            (self.network.clone(), self.upstream.clone(), self.turns.clone());
         let request = RegisterRequest {
             network: self.id.0.to_vec(),
             registration: Some(registration),
@@ -79,10 +80,17 @@ impl Orders for Remote {
         };
         Box::pin(async move {
             let Ok(_turn) = turns.acquire().await else { return Verdict::Unavailable("stopping".into()) };
-            let Some(peer) = *upstream.borrow() else {
+            let Some(peer) = *upstream.borrow_and_update() else {
                 return Verdict::Unavailable("no peer of the network is connected".into());
             };
-            match network.register(peer, request).await.map(|reply| reply.body) {
+            let answer = tokio::select! {
+                answer = network.register(peer, request) => answer,
+                // It may never answer; the next one is asked at once.
+                _ = upstream.wait_for(|now| *now != Some(peer)) => {
+                    return Verdict::Unavailable("the peer that was asked is not followed any more".into());
+                }
+            };
+            match answer.map(|reply| reply.body) {
                 Ok(Some(Body::Accepted(accepted))) => {
                     Verdict::Accepted { index: accepted.index, height: accepted.height }
                 }

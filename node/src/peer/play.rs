@@ -1,6 +1,7 @@
 //! Playing a song: its bytes in order, as they arrive.
 
 use std::{
+    collections::VecDeque,
     fs::{self, File},
     io::Read,
     path::{Path, PathBuf},
@@ -14,7 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     Peer,
-    choice::{GetProgress, SourceLine},
+    choice::{Choice, GetProgress, SourceLine},
     fetching::{self, Fetching, Got},
     select,
 };
@@ -96,7 +97,9 @@ impl Peer {
         let library = (self.settings.share_downloads && self.settings.keep_played).then_some(&self.library);
         let fetching = Fetching { network: self.network.as_ref(), library };
         let mut last = None;
-        for choice in fetching.in_order(&choices) {
+        let mut ordered: VecDeque<&Choice> = fetching.in_order(&choices).await.into();
+        let mut again = true;
+        while let Some(choice) = ordered.pop_front() {
             let (hand_over, handed) = oneshot::channel();
             let fetched = fetching.listen(&folder, &selected.song, choice, hand_over, progress);
             let pumped = async {
@@ -124,6 +127,10 @@ impl Peer {
                 // Another encoding can only be tried while nothing was heard.
                 Err(error) if sink.first.is_none() && Failure::of(&error).kind == Kind::NotFound => {
                     last = Some(error);
+                    // A peer that has just joined may not have heard yet who has it.
+                    if ordered.is_empty() && std::mem::take(&mut again) && fetching.hears_of(&choices).await {
+                        ordered = fetching.in_order(&choices).await.into();
+                    }
                 }
                 Err(error) => return Err(error),
             }

@@ -108,8 +108,18 @@ impl Machine {
     }
 
     /// The same, listening where the arguments say.
-    pub fn up_at(&self, mut command: Command, args: &[&str]) -> Peer {
-        command.args(["up", "--json", "--http", "127.0.0.1:0"]);
+    pub fn up_at(&self, command: Command, args: &[&str]) -> Peer {
+        self.start(command, "up", args)
+    }
+
+    /// Starts a mini-node on loopback and waits for its ready line.
+    pub fn mini_node(&self, args: &[&str]) -> Peer {
+        let loopback = ["--listen", "/ip4/127.0.0.1/udp/0/quic-v1", "--listen", "/ip4/127.0.0.1/tcp/0"];
+        self.start(self.command(), "mini-node", &[&loopback, args].concat())
+    }
+
+    fn start(&self, mut command: Command, what: &str, args: &[&str]) -> Peer {
+        command.args([what, "--json", "--http", "127.0.0.1:0"]);
         command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         // Kept from blocking on a full pipe, and shown when a test fails.

@@ -2,13 +2,15 @@
 
 use std::{num::NonZeroU64, time::Duration};
 
-use antiphon_p2p::{Config, DownloadProgress, Downloaded, Multiaddr, PeerId, Transport, UploadLimits};
+use antiphon_p2p::{
+    Config, DownloadProgress, Downloaded, FollowStream, Followed, Multiaddr, PeerId, Transport, UploadLimits,
+};
 use antiphon_proto::ContentHash;
 
 use crate::{
     connections::without_id,
     downloads::{Wanted, brought},
-    harness::{Peer, QUIC, TCP, config, eventually, peer, sample, start, through},
+    harness::{Peer, QUIC, TCP, config, eventually, peer, sample, start, through, within},
     presence::metric,
     relay::Path,
 };
@@ -171,4 +173,50 @@ async fn sources_that_connect_late_are_used_without_being_named_again() {
     assert!(brought(&downloaded, first.id()) >= MIB, "{downloaded:?}");
     assert!(brought(&downloaded, late.id()) > 4 * MIB, "{downloaded:?}");
     assert!(wanted.finish(downloaded) == bytes);
+}
+
+#[tokio::test]
+async fn a_follower_moves_to_a_better_connection_and_misses_nothing() {
+    let server = start(config(&[TCP, QUIC]), rand::random()).await;
+    let reader = peer(&[]).await;
+    let id = reader.network.connect(address(&server, Transport::Tcp).await).await.unwrap();
+    server.ledger.push(3, 100);
+    let mut follows = reader.network.follow(id, server.ledger.network(), 0).await.unwrap();
+    let next = async |follows: &mut FollowStream| match within(follows.next()).await.unwrap() {
+        Some(Followed::Batch(batch)) => batch,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(next(&mut follows).await, server.ledger.batches()[0]);
+    connect_again(&reader, address(&server, Transport::Quic).await).await;
+    let closed = eventually(|| async { connections(&reader).await == 1 });
+    tokio::select! {
+        followed = follows.next() => panic!("{followed:?}"),
+        () = closed => {}
+    }
+    assert_eq!(reader.network.peers().await[0].transport, Transport::Quic);
+    for batch in 1..4 {
+        server.ledger.push(2, 100);
+        assert_eq!(next(&mut follows).await, server.ledger.batches()[batch]);
+    }
+    assert_eq!(follows.position(), 9);
+    server.network.shutdown().await;
+    assert!(!matches!(within(follows.next()).await, Ok(Some(_))));
+}
+
+#[tokio::test]
+async fn a_follower_whose_connection_breaks_goes_on_over_another() {
+    let server = start(config(&[TCP]), rand::random()).await;
+    let reader = peer(&[]).await;
+    let id = reader.network.connect(server.address().await).await.unwrap();
+    server.ledger.push(3, 100);
+    // Keeps the first connection in use, so that it stays beside the second one.
+    let _first = reader.network.follow(id, server.ledger.network(), 0).await.unwrap();
+    let (relay, by_relay) = through(&server, Path::default()).await;
+    connect_again(&reader, by_relay).await;
+    let mut follows = reader.network.follow(id, server.ledger.network(), 0).await.unwrap();
+    assert!(matches!(within(follows.next()).await, Ok(Some(Followed::Batch(_)))));
+    drop(relay);
+    server.ledger.push(5, 100);
+    let Ok(Some(Followed::Batch(batch))) = within(follows.next()).await else { panic!("no batch") };
+    assert_eq!((batch.first, connections(&reader).await), (3, 1));
 }

@@ -26,6 +26,9 @@ use crate::{
 
 /// Bytes that a follower reads at once.
 const READ_BYTES: usize = 64 * 1024;
+/// A stream is opened anew over a better connection at most this often; and a message that has begun is given so long to
+/// come to its end before.
+const MOVE_EVERY: Duration = Duration::from_secs(1);
 
 /// What a followed peer sends.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,11 +43,12 @@ pub enum Followed {
 #[derive(Debug)]
 pub struct FollowStream {
     peer: PeerId,
+    network: NetworkId,
     opener: Opener,
     /// Weak: following alone does not keep the network alive.
     commands: mpsc::WeakSender<Command>,
-    request: Vec<u8>,
     stream: Option<PeerStream>,
+    opened_at: time::Instant,
     decoder: FrameDecoder,
     scratch: Box<[u8]>,
     next: u64,
@@ -67,14 +71,13 @@ impl FollowStream {
         from: u64,
         timeouts: &Timeouts,
     ) -> Result<Self, RequestError> {
-        let follow = FollowRequest { network: network.0.to_vec(), from };
-        let request = frame::encode(&LedgerRequest { body: Some(ledger_request::Body::Follow(follow)) });
         let mut this = Self {
             peer,
+            network,
             opener: opener.clone(),
             commands: commands.downgrade(),
-            request,
             stream: None,
+            opened_at: time::Instant::now(),
             decoder: FrameDecoder::new(limits::BATCH_MESSAGE_BYTES),
             scratch: vec![0; READ_BYTES].into(),
             next: from,
@@ -131,16 +134,28 @@ impl FollowStream {
         if self.decoder.is_inside() {
             self.inside_since.get_or_insert_with(time::Instant::now);
         }
-        let read = match self.inside_since {
-            None => stream.read(&mut self.scratch).await,
-            Some(since) => {
-                let allowed = allowance(self.message_timeout, limits::BATCH_MESSAGE_BYTES);
-                match time::timeout_at(since + allowed, stream.read(&mut self.scratch)).await {
-                    Ok(read) => read,
-                    Err(_) => return Err(RequestError::Timeout { what: "rest of a batch", after: allowed }),
-                }
+        let superseded = stream.superseded();
+        let stays_until = self.inside_since.map_or(self.opened_at, |since| since.max(self.opened_at));
+        let allowed = allowance(self.message_timeout, limits::BATCH_MESSAGE_BYTES);
+        let ends_at = self.inside_since.map(|since| since + allowed);
+        let read = tokio::select! {
+            biased;
+            // First, or a stream that always has something would never move.
+            () = moves(superseded, stays_until + MOVE_EVERY) => {
+                tracing::debug!(peer = %self.peer, "following over a better connection");
+                (self.stream, self.attempts) = (None, RETRY_PAUSES.iter());
+                return Ok(true);
+            }
+            read = stream.read(&mut self.scratch) => read,
+            () = passes(ends_at) => {
+                return Err(RequestError::Timeout { what: "rest of a batch", after: allowed });
             }
         };
+        if self.begun && !matches!(read, Ok(1..)) && stream.lost_connection().await {
+            // There may be another connection; if not, opening a stream says so.
+            self.stream = None;
+            return Ok(true);
+        }
         match read {
             Ok(0) if self.begun && !self.decoder.is_inside() => Ok(false),
             Ok(0) => self.ended(&std::io::ErrorKind::UnexpectedEof.into()).await,
@@ -166,16 +181,22 @@ impl FollowStream {
         Ok(true)
     }
 
+    /// Begins a stream where the last one ended; what had come of a message is asked for again.
     async fn reopen(&mut self) -> Result<(), RequestError> {
+        let follow = FollowRequest { network: self.network.0.to_vec(), from: self.next };
+        let request = frame::encode(&LedgerRequest { body: Some(ledger_request::Body::Follow(follow)) });
+        self.decoder = FrameDecoder::new(limits::BATCH_MESSAGE_BYTES);
+        (self.begun, self.inside_since) = (false, None);
         let opening = async {
             let mut stream = request::open(&self.opener, self.peer, LEDGER, "batch").await?;
-            request::send(&mut stream, &self.request, "batch").await?;
+            request::send(&mut stream, &request, "batch").await?;
             Ok(stream)
         };
         let after = self.request_timeout;
         let opened = time::timeout(after, opening).await;
         let opened = opened.map_err(|_| RequestError::Timeout { what: "stream", after })?;
         self.stream = Some(opened.map_err(|(_, error)| error)?);
+        self.opened_at = time::Instant::now();
         Ok(())
     }
 
@@ -208,6 +229,20 @@ impl FollowStream {
             report(&commands, self.peer, offence).await;
         }
         RequestError::Malformed(text)
+    }
+}
+
+/// Waits until a better connection is to be used.
+async fn moves(superseded: impl Future<Output = ()>, stays_until: time::Instant) {
+    superseded.await;
+    time::sleep_until(stays_until).await;
+}
+
+/// Waits until then, if there is such a time.
+async fn passes(at: Option<time::Instant>) {
+    match at {
+        Some(at) => time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 
