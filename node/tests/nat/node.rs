@@ -148,7 +148,8 @@ impl Node {
         let coming = self.coming.take().expect("a process that was started");
         let Ok((ready, at)) = coming.into_inner().unwrap().recv_timeout(START) else {
             self.show_log();
-            panic!("{} does not start", self.label);
+            let ended = self.child.as_mut().and_then(|child| child.try_wait().unwrap());
+            panic!("{} does not start: {ended:?}", self.label);
         };
         let address = self.ready["address"].take();
         (self.ready, self.ready_at) = (ready, Some(at));
