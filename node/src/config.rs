@@ -7,7 +7,7 @@ use std::{
 };
 
 use antiphon_fingerprint::{Analyzer, AnalyzerConfig, FfmpegChoice};
-use antiphon_p2p::UploadLimits;
+use antiphon_p2p::{RelayLimits, UploadLimits};
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +24,8 @@ pub struct Config {
     pub network: Network,
     /// What others may take.
     pub upload: Upload,
+    /// What a mini-node carries between others.
+    pub relay: Relay,
     /// How much of the ledger is kept.
     pub ledger: Ledger,
     /// Pages and metrics.
@@ -179,6 +181,62 @@ impl Upload {
     }
 }
 
+/// What a mini-node carries between others. What is refused or slowed down goes by another one.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Relay {
+    /// Whether it relays at all.
+    pub enabled: bool,
+    /// Kibibytes a second in all, shared evenly. Unset: as fast as it goes. Each byte comes in and goes out once.
+    pub kib_per_second: Option<NonZeroU64>,
+    /// Kibibytes a second of each peer.
+    pub kib_per_second_each: Option<NonZeroU64>,
+    /// Mebibytes a day (UTC) of each peer. Unset: any number.
+    pub mib_per_day_each: Option<NonZeroU64>,
+    /// Gibibytes in a month of the calendar (UTC). Unset: any number. At four fifths there is a warning in the log; with
+    /// the last one every circuit ends. Where the hoster counts what comes in and what goes out, give half of it.
+    pub gib_per_month: Option<NonZeroU64>,
+    /// Circuits at the same time. Each takes up to 128 KiB.
+    pub circuits: usize,
+    /// Peers that may be reached through this one.
+    pub reservations: usize,
+}
+
+impl Default for Relay {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            kib_per_second: None,
+            kib_per_second_each: None,
+            mib_per_day_each: None,
+            gib_per_month: None,
+            // With both buffers full, 96 MB.
+            circuits: 768,
+            // A little less than there is room for connections.
+            reservations: 1_280,
+        }
+    }
+}
+
+impl Relay {
+    /// The same for the network; none where it does not relay.
+    #[must_use]
+    pub fn limits(&self) -> Option<RelayLimits> {
+        let times = |number: Option<NonZeroU64>, factor: u64| {
+            number.and_then(|number| NonZeroU64::new(number.get().saturating_mul(factor)))
+        };
+        self.enabled.then(|| RelayLimits {
+            reservations: self.reservations,
+            circuits: self.circuits,
+            total_bytes_per_second: times(self.kib_per_second, 1 << 10),
+            peer_bytes_per_second: times(self.kib_per_second_each, 1 << 10),
+            peer_bytes_per_day: times(self.mib_per_day_each, 1 << 20),
+            bytes_per_month: times(self.gib_per_month, 1 << 30),
+            ..RelayLimits::default()
+        })
+    }
+}
+
 /// A seat in the council.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -305,6 +363,7 @@ mod tests {
                 ("ANTIPHON__LEDGER__MODE", "light"),
                 ("ANTIPHON__UPLOAD__KIB_PER_SECOND", "500"),
                 ("ANTIPHON__UPLOAD__SLOTS", "6"),
+                ("ANTIPHON__RELAY__GIB_PER_MONTH", "2"),
                 ("HOME", "/nowhere"),
             ],
         )
@@ -314,6 +373,9 @@ mod tests {
         let limits = config.upload.limits();
         assert_eq!(limits.total_bytes_per_second.map(NonZeroU64::get), Some(512_000));
         assert_eq!((limits.slots, limits.play_reserve, limits.peer_bytes_per_second), (6, 1, None));
+        let relay = config.relay.limits().unwrap();
+        assert_eq!(relay.bytes_per_month.map(NonZeroU64::get), Some(2 << 30));
+        assert_eq!((Relay { enabled: false, ..Relay::default() }).limits(), None);
         assert_eq!(Upload::default().limits(), UploadLimits::default());
         assert_eq!(config.network.peer_vps, ["/ip4/192.0.2.1/tcp/1"]);
         assert_eq!((config.network.id.as_deref(), config.ledger.mode), (Some("abc"), Mode::Light));

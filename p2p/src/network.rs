@@ -1,8 +1,9 @@
 //! The handle of the network.
 
 use std::{
-    sync::{Arc, OnceLock},
-    time::Duration,
+    collections::HashMap,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::{Duration, Instant},
 };
 
 use antiphon_proto::{
@@ -55,6 +56,11 @@ const LISTEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long shutting down waits for streams to end.
 const SERVE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// A peer is reached for at most this often: a dial and a way around it take about as long.
+const REACH_EVERY: Duration = Duration::from_secs(3);
+/// Peers whose last such time is kept: more than anybody wants at once.
+const REACHED: usize = 256;
+
 /// What the network serves, from the rest of the peer.
 #[derive(Clone)]
 pub struct Services {
@@ -79,6 +85,8 @@ struct Inner {
     relay: Option<Arc<Relay>>,
     presence: Shared,
     changes: watch::Receiver<u64>,
+    /// When peers were last reached for; at most [`REACHED`].
+    reached: Mutex<HashMap<PeerId, Instant>>,
     closed: CancellationToken,
     tasks: TaskTracker,
 }
@@ -172,6 +180,7 @@ impl Network {
             relay: relay.clone(),
             presence: presence.clone(),
             changes,
+            reached: Mutex::default(),
             closed: closed.clone(),
             tasks: TaskTracker::new(),
         };
@@ -291,6 +300,32 @@ impl Network {
     /// How this peer is reached, and through whom.
     pub async fn ways(&self) -> Option<WaysStatus> {
         self.ask(|reply| Command::Ways { reply }).await
+    }
+
+    /// Changes whenever a peer connects, leaves or comes back.
+    #[must_use]
+    pub fn watch_peers(&self) -> watch::Receiver<u64> {
+        self.0.changes.clone()
+    }
+
+    /// Opens a connection with a peer that is not connected, by whatever way there is. Waits for nothing:
+    /// [`Self::watch_peers`] tells when it is there. Within three seconds of the last time for the same peer nothing is
+    /// done.
+    pub async fn reach(&self, peer: PeerId) {
+        let due = {
+            let now = Instant::now();
+            let mut reached = self.0.reached.lock().unwrap_or_else(PoisonError::into_inner);
+            reached.retain(|_, at| now.saturating_duration_since(*at) < REACH_EVERY);
+            reached.len() < REACHED && !reached.contains_key(&peer) && reached.insert(peer, now).is_none()
+        };
+        if due {
+            let _ = self.0.commands.send(Command::Reach { peer, suspect: false }).await;
+        }
+    }
+
+    /// Why a peer that is not connected cannot be reached, for people; none when nothing is known of that.
+    pub async fn why_unreachable(&self, peer: PeerId) -> Option<String> {
+        self.ask(|reply| Command::Why { peer, reply }).await.flatten()
     }
 
     /// Closes every connection with a peer. `reason` comes back in [`Event::Disconnected`].
@@ -461,6 +496,7 @@ impl Network {
             timeouts: inner.timeouts.clone(),
             metrics: inner.metrics.clone(),
             traffic: inner.traffic.clone(),
+            changes: inner.changes.clone(),
         }
     }
 

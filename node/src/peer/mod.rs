@@ -13,6 +13,7 @@ pub mod orders;
 mod place;
 pub mod play;
 mod presence;
+mod relaying;
 pub mod select;
 pub mod services;
 mod sources;
@@ -126,6 +127,7 @@ impl Peer {
         self.cancel.cancel();
         if let Some(network) = &self.network {
             network.shutdown().await;
+            relaying::write_count(network, &self.data.relay());
         }
         let mut tasks = self.tasks.lock().map(|mut tasks| std::mem::take(&mut *tasks)).unwrap_or_default();
         tasks.shutdown().await;

@@ -21,7 +21,7 @@ use super::{
     council::{self, Seat, Seated},
     follow::{self, Follower},
     orders::{Offline, Orders, Remote},
-    presence,
+    presence, relaying,
     services::Desk,
     sources::OnlineNow,
     state::NetworkState,
@@ -253,6 +253,9 @@ impl<'c> Opening<'c> {
             peer.spawn(search::follow::follow(peer.search.clone(), peer.ledger.watch(), peer.cancel.clone()));
         }
         if let Some(network) = peer.network.clone() {
+            if self.config.network.mini_node {
+                peer.spawn(relaying::keep_count(network.clone(), peer.data.relay()));
+            }
             presence::take_part(&peer, &network, self.reach, self.config.network.mini_node).await?;
             follow(&peer, network, upstream_in, self.addresses, self.state);
         }
@@ -301,6 +304,7 @@ impl<'c> Opening<'c> {
             mini_nodes: self.addresses.iter().cloned().collect(),
             named: settings.peer_vps.len(),
             network: self.insist,
+            relay: self.config.relay.limits().filter(|_| mini_node),
             limits,
             ..antiphon_p2p::Config::default()
         };

@@ -94,10 +94,12 @@ pub(super) async fn remember(
             () = sleep_until(look) => {
                 let known = network.addresses().await;
                 look = Instant::now() + if known.is_empty() { REMEMBER_FIRST } else { REMEMBER_EVERY };
-                let addresses = known.into_iter().filter_map(|(peer, addresses)| {
+                let mini_nodes = network.ways().await.map(|ways| ways.remembered).unwrap_or_default();
+                let others = known.into_iter().filter_map(|(peer, addresses)| {
                     Some(addresses.into_iter().next()?.with_p2p(peer).ok()?.to_string())
                 });
-                state.remember_others(addresses)
+                // Those through which everybody is found come first.
+                state.remember_others(mini_nodes.iter().map(ToString::to_string).chain(others))
             }
         };
         if changed && let Err(error) = state.save(&path) {

@@ -148,6 +148,12 @@ impl DataDir {
         self.root.join("played")
     }
 
+    /// Bytes that a mini-node has carried this month.
+    #[must_use]
+    pub fn relay(&self) -> PathBuf {
+        self.root.join("relay.json")
+    }
+
     /// The next sequence of announcements.
     #[must_use]
     pub fn sequence(&self) -> PathBuf {

@@ -31,6 +31,11 @@ const LEARNING: usize = 8;
 const SPREAD: Duration = Duration::from_millis(300);
 /// First and longest pause after a library could not be learned.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// Who was not heard of for so long after its connection closed is gone. Who is there announces itself as soon as it has
+/// lost a connection, and is heard of by other ways before that; who is not must be hidden within two seconds.
+const CLOSED_FOR: Duration = Duration::from_secs(1);
+/// Announcements because of lost connections: at most so many in the time between two others.
+const EXTRA: u32 = 5;
 /// An announcement may be overtaken by others for so long.
 const LATE_MS: u64 = 120_000;
 /// Outputs that wait; the shell takes them at once.
@@ -164,8 +169,8 @@ pub enum LibraryError {
 
 /// Who is online and what they vouch for, as one peer knows it.
 ///
-/// A peer is online from the first thing that is heard of it until it says goodbye, its connection closes, or nothing was
-/// heard for two and a half times the pace of announcements. Its library is known by a set of ledger indexes and a sum;
+/// A peer is online from the first thing that is heard of it until it says goodbye, its connection closes and nothing is
+/// heard of it by other ways for a second, or nothing was heard for two and a half times the pace of announcements. Its library is known by a set of ledger indexes and a sum;
 /// each announcement is held against the sum, so that a change that was missed shows at once and is asked for.
 #[derive(Debug)]
 pub struct Presence {
@@ -175,6 +180,8 @@ pub struct Presence {
     /// Whether announcements are made.
     speaking: bool,
     heartbeat_at: Instant,
+    /// When the last announcement was made, whatever it said.
+    said_at: Instant,
     peers: HashMap<PeerId, Other>,
     neighbours: HashMap<PeerId, Neighbour>,
     gone: Gone,
@@ -198,6 +205,7 @@ impl Presence {
             own: Own::new(sequence, now),
             speaking: false,
             heartbeat_at: now,
+            said_at: now,
             peers: HashMap::new(),
             neighbours: HashMap::new(),
             gone: Gone::default(),
@@ -360,6 +368,7 @@ impl Presence {
             other
         });
         (other.said, other.heard, other.patience) = (said, now, patience);
+        other.doubted_until = None;
         self.set_hidden(&author, false);
         self.compare(author, &said, now);
     }
@@ -389,6 +398,9 @@ impl Presence {
     /// A first connection with a peer is there. `dialled`: by this side.
     pub fn handle_connected(&mut self, peer: PeerId, dialled: bool) {
         self.neighbours.insert(peer, Neighbour::new(dialled));
+        if let Some(other) = self.peers.get_mut(&peer) {
+            other.doubted_until = None;
+        }
     }
 
     /// A connected peer is of the same network.
@@ -398,10 +410,17 @@ impl Presence {
         }
     }
 
-    /// The last connection with a peer closed. Its songs are hidden until it is heard of again, by others.
-    pub fn handle_disconnected(&mut self, peer: &PeerId) {
+    /// The last connection with a peer closed. Its songs are hidden in a second, unless it is heard of before, by others;
+    /// and when it is heard of later, they are shown again. `relayed`: the connection went over another peer, or this
+    /// side closed it because nobody used it. Then its end says nothing about the peer, and only silence does.
+    pub fn handle_disconnected(&mut self, peer: &PeerId, relayed: bool, now: Instant) {
         self.neighbours.remove(peer);
-        self.set_hidden(peer, true);
+        if let Some(other) = self.peers.get_mut(peer).filter(|_| !relayed) {
+            other.doubted_until.get_or_insert(now + CLOSED_FOR);
+        }
+        // The other side may be in doubt about this one.
+        let soon = self.said_at + self.pace() / EXTRA;
+        self.heartbeat_at = self.heartbeat_at.min(soon.max(now));
     }
 
     /// Takes a peer's songs out of what is online, or puts them in again.
@@ -540,23 +559,32 @@ impl Presence {
         while self.effects.len() < EFFECTS
             && let Some(said) = self.own.poll(now, wall_ms)
         {
-            self.heartbeat_at = now + self.pace();
+            (self.heartbeat_at, self.said_at) = (now + self.pace(), now);
             self.effects.push_back(Effect::Publish(said));
         }
         if now >= self.heartbeat_at && !self.own.has_news() {
-            self.heartbeat_at = now + self.pace();
+            (self.heartbeat_at, self.said_at) = (now + self.pace(), now);
             let said = self.own.digest(now, wall_ms);
             self.effects.push_back(Effect::Publish(said));
         }
     }
 
-    /// Forgets who was not heard of for too long.
+    /// Hides whose connection closed and who was not heard of since; forgets who was not heard of for too long.
     fn tidy(&mut self, now: Instant) {
         const EVERY: Duration = Duration::from_millis(250);
         if now.saturating_duration_since(self.tidied) < EVERY {
             return;
         }
         self.tidied = now;
+        let lost = |other: &Other| other.doubted_until.is_some_and(|until| until <= now);
+        let lost: Vec<PeerId> =
+            self.peers.iter().filter(|(_, other)| lost(other)).map(|(peer, _)| *peer).collect();
+        for peer in lost {
+            if let Some(other) = self.peers.get_mut(&peer) {
+                other.doubted_until = None;
+            }
+            self.set_hidden(&peer, true);
+        }
         let expiry = self.expiry();
         let silent = |other: &Other| now.saturating_duration_since(other.heard) >= expiry.max(other.patience);
         let silent: Vec<(PeerId, (u64, u64))> = self

@@ -46,6 +46,8 @@ pub(super) struct Other {
     /// How long it may be silent after that, by the pace that it kept then: it changes its pace only with its next
     /// announcement.
     pub(super) patience: Duration,
+    /// Its connection closed, and nothing was heard since: until then it may be.
+    pub(super) doubted_until: Option<Instant>,
     /// Left, or its connection closed, and nothing was heard since.
     pub(super) hidden: bool,
     pub(super) library: Option<Library>,
@@ -74,6 +76,7 @@ impl Other {
             said,
             heard: now,
             patience: Duration::ZERO,
+            doubted_until: None,
             hidden: false,
             library,
             learning: Learning::Idle,

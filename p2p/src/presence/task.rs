@@ -193,8 +193,9 @@ impl Shared {
         self.with(|core| core.handle_subscribed(peer, Instant::now()));
     }
 
-    pub(crate) fn disconnected(&self, peer: &PeerId) {
-        self.with(|core| core.handle_disconnected(peer));
+    /// See [`Presence::handle_disconnected`].
+    pub(crate) fn disconnected(&self, peer: &PeerId, relayed: bool) {
+        self.with(|core| core.handle_disconnected(peer, relayed, Instant::now()));
     }
 
     pub(crate) fn own_library(&self) -> OwnLibrary {

@@ -82,7 +82,15 @@ impl World {
     fn kill(&mut self, peer: &PeerId, closed: bool) {
         self.peers.remove(peer);
         if closed {
-            self.peers.values_mut().for_each(|other| other.handle_disconnected(peer));
+            self.disconnect_all(peer, false);
+        }
+    }
+
+    /// Everybody else's connections with a peer close.
+    fn disconnect_all(&mut self, peer: &PeerId, relayed: bool) {
+        let now = self.now;
+        for (_, other) in self.peers.iter_mut().filter(|(other, _)| *other != peer) {
+            other.handle_disconnected(peer, relayed, now);
         }
     }
 
@@ -219,6 +227,7 @@ fn a_goodbye_a_closed_connection_and_silence() {
     world.peers.remove(&peers[0]);
     assert!(world.agrees());
     world.kill(&peers[1], true);
+    world.run(SECOND * 3 / 2);
     assert!(world.agrees());
     world.kill(&peers[2], false);
     assert!(!world.agrees());
@@ -237,9 +246,59 @@ fn a_closed_connection_hides_until_it_is_heard_of_again() {
     let mut world = World::new();
     let (one, two) = (world.join(0..9), world.join(5..20));
     world.run(2 * SECOND);
-    world.of(&one).handle_disconnected(&two);
+    let now = world.now;
+    world.of(&one).handle_disconnected(&two, false, now);
+    world.run(SECOND * 3 / 2);
     assert_eq!(world.of(&one).online().peers(), 0);
     world.run(6 * SECOND);
+    assert!(world.agrees());
+}
+
+#[test]
+fn whoever_is_heard_of_by_others_does_not_flicker_when_a_connection_closes() {
+    let mut world = World::new();
+    let peers: Vec<PeerId> = (0..3).map(|number| world.join(number * 10..number * 10 + 15)).collect();
+    world.run(2 * SECOND);
+    let (before, now) = (world.said.gossip, world.now);
+    // Both ends notice it, and both are there.
+    world.of(&peers[0]).handle_disconnected(&peers[1], false, now);
+    world.of(&peers[1]).handle_disconnected(&peers[0], false, now);
+    for _ in 0..100 {
+        world.run(Duration::from_millis(50));
+        assert!(world.agrees());
+    }
+    // One announcement more of each.
+    assert!(world.said.gossip - before <= 96 * 2 * (3 + 2), "{}", world.said.gossip - before);
+    // Many at once are one announcement.
+    let (before, now) = (world.said.gossip, world.now);
+    for _ in 0..50 {
+        world.of(&peers[0]).handle_disconnected(&PeerId::random(), false, now);
+        world.run(Duration::from_millis(50));
+    }
+    let announced = (world.said.gossip - before) / (96 * 2);
+    assert!(announced <= 3 + 3, "{announced}");
+    // One that only broke and is there again at once says nothing either.
+    let now = world.now;
+    world.of(&peers[0]).handle_disconnected(&peers[1], false, now);
+    world.of(&peers[0]).handle_connected(peers[1], true);
+    world.run(SECOND * 3 / 2);
+    assert!(world.agrees());
+}
+
+#[test]
+fn a_lost_relayed_connection_says_nothing_about_the_peer() {
+    let mut world = World::new();
+    let peers: Vec<PeerId> = (0..3).map(|number| world.join(number * 10..number * 10 + 15)).collect();
+    world.run(2 * SECOND);
+    // The relay is gone, the peer is not; one that is goes by silence.
+    world.disconnect_all(&peers[0], true);
+    world.run(4 * SECOND);
+    assert!(world.agrees());
+    world.disconnect_all(&peers[1], true);
+    world.peers.remove(&peers[1]);
+    world.run(4 * SECOND);
+    assert_eq!(world.of(&peers[0]).online().peers(), 2);
+    world.run(10 * SECOND);
     assert!(world.agrees());
 }
 
@@ -253,7 +312,7 @@ fn a_restart_with_the_same_library_costs_96_bytes_each_way_and_no_more() {
         world.run(SECOND);
         if !closed {
             // The connection's end is noticed as the new one comes.
-            world.peers.values_mut().for_each(|other| other.handle_disconnected(&peers[0]));
+            world.disconnect_all(&peers[0], false);
         }
         let before = world.said;
         world.join_as(peers[0], 0..1_000);

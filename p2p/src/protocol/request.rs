@@ -28,6 +28,10 @@ pub(crate) const RETRY_PAUSES: [Duration; 6] = [
     Duration::from_millis(1_600),
 ];
 
+/// A reply that has not begun after this is awaited no longer when there is a better connection with the peer: the one
+/// that the request went over may be dead. Most replies are there before.
+const MOVES_AFTER: Duration = Duration::from_secs(1);
+
 /// A pause of about this length. Requests that were dropped together must not come back together.
 pub(crate) fn spread(pause: Duration) -> Duration {
     pause.mul_f64(rand::random_range(0.5..1.5))
@@ -74,11 +78,25 @@ async fn ask_until_answered(
 async fn ask_once(opener: &Opener, q: &Question<'_>) -> Result<(PeerStream, Vec<u8>), (bool, RequestError)> {
     let mut stream = open(opener, q.peer, q.protocol.clone(), q.what).await?;
     send(&mut stream, q.request, q.what).await?;
-    let reply = frame::read(&mut stream, q.reply_limit).await.map_err(|error| {
-        let again = matches!(error, FrameError::Ended { started: false, unsupported: false, .. });
-        (again, from_frame(error, q.what))
-    })?;
-    Ok((stream, reply))
+    let superseded = stream.superseded();
+    let moves = async {
+        time::sleep(MOVES_AFTER).await;
+        superseded.await;
+    };
+    let reply = tokio::select! {
+        reply = frame::read(&mut stream, q.reply_limit) => reply,
+        () = moves => {
+            let reason = "there is a better connection".to_owned();
+            return Err((true, RequestError::Closed { what: q.what, reason }));
+        }
+    };
+    match reply {
+        Ok(reply) => Ok((stream, reply)),
+        Err(error) => {
+            let again = matches!(error, FrameError::Ended { started: false, unsupported: false, .. });
+            Err((again, from_frame(error, q.what)))
+        }
+    }
 }
 
 /// Opens a stream; a failure says whether another attempt makes sense.

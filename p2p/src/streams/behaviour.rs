@@ -3,10 +3,7 @@
 use std::{
     collections::HashMap,
     convert::Infallible,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -19,7 +16,7 @@ use libp2p::{
         THandlerInEvent, THandlerOutEvent, ToSwarm,
     },
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::{
     OpenError, OpenRequest, Usage,
@@ -101,13 +98,8 @@ impl Behaviour {
     }
 
     fn handler(&mut self, id: ConnectionId, peer: PeerId, relayed: bool, remote: &Multiaddr) -> Handler {
-        let usage = Arc::new(Usage {
-            connection: id,
-            relayed,
-            ip: ip_of(remote),
-            superseded: AtomicBool::new(false),
-            closed: AtomicBool::new(false),
-        });
+        let usage =
+            Arc::new(Usage { connection: id, relayed, ip: ip_of(remote), fate: watch::Sender::default() });
         self.tokens.insert(id, usage.clone());
         Handler::new(peer, self.accept.clone(), usage)
     }
@@ -115,7 +107,7 @@ impl Behaviour {
     fn forget(&mut self, peer: &PeerId, id: ConnectionId) {
         let Some(connections) = self.peers.get_mut(peer) else { return };
         for closed in connections.extract_if(.., |connection| connection.id == id) {
-            closed.usage.closed.store(true, Ordering::Release);
+            closed.usage.set_closed();
         }
         mark_superseded(connections);
         if connections.iter().all(|connection| connection.usage.relayed) {
@@ -136,7 +128,7 @@ fn best(connections: &[Connection]) -> Option<&Connection> {
 fn mark_superseded(connections: &[Connection]) {
     let best = best(connections).map(|connection| connection.id);
     for connection in connections {
-        connection.usage.superseded.store(Some(connection.id) != best, Ordering::Relaxed);
+        connection.usage.set_superseded(Some(connection.id) != best);
     }
 }
 

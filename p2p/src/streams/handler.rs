@@ -66,6 +66,13 @@ impl Handler {
     }
 }
 
+impl Drop for Handler {
+    /// A handler lives as long as its connection.
+    fn drop(&mut self) {
+        self.usage.set_closed();
+    }
+}
+
 impl ConnectionHandler for Handler {
     type FromBehaviour = OpenRequest;
     type ToBehaviour = Infallible;

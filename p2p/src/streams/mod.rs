@@ -14,16 +14,17 @@ use std::{
     io,
     net::IpAddr,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures::{AsyncRead, AsyncWrite};
 use libp2p::{PeerId, StreamProtocol, swarm::ConnectionId};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot, watch},
+    time,
+};
 
 pub(crate) use behaviour::Behaviour;
 pub(crate) use rank::Rank;
@@ -34,6 +35,19 @@ use crate::slots::{Slot, Slots};
 /// Streams being opened at once: they wait in the swarm's queues.
 const OPENS_IN_FLIGHT: usize = 256;
 
+/// A stream sees the end of its connection a moment before the swarm does; so long it waits to learn which of the two
+/// ended. Only streams that ended too early wait.
+const CLOSED_WITHIN: Duration = Duration::from_millis(100);
+
+/// What becomes of a connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Fate {
+    /// There is a better one with the peer.
+    superseded: bool,
+    /// It is gone.
+    closed: bool,
+}
+
 /// What a connection's streams and the behaviour know of one another: who holds it shows that the connection is used.
 #[derive(Debug)]
 struct Usage {
@@ -42,9 +56,7 @@ struct Usage {
     relayed: bool,
     /// Where the peer is, or the relay on the way to it.
     ip: Option<IpAddr>,
-    /// There is a better connection with the peer.
-    superseded: AtomicBool,
-    closed: AtomicBool,
+    fate: watch::Sender<Fate>,
 }
 
 /// A connection with a peer. Whoever keeps one keeps it open, also when it is not the best.
@@ -64,7 +76,17 @@ impl Way {
 
     /// Whether the end of it has been noticed.
     pub(crate) fn is_closed(&self) -> bool {
-        self.0.closed.load(Ordering::Acquire)
+        self.0.fate.borrow().closed
+    }
+}
+
+impl Usage {
+    fn set_superseded(&self, superseded: bool) {
+        self.fate.send_if_modified(|fate| std::mem::replace(&mut fate.superseded, superseded) != superseded);
+    }
+
+    fn set_closed(&self) {
+        self.fate.send_if_modified(|fate| !std::mem::replace(&mut fate.closed, true));
     }
 }
 
@@ -84,7 +106,24 @@ impl PeerStream {
     /// Whether there is now a better connection with the peer. A stream that would stay for long is then opened anew,
     /// so that of several connections all but one become idle and are closed.
     pub(crate) fn is_superseded(&self) -> bool {
-        self.way.0.superseded.load(Ordering::Relaxed)
+        self.way.0.fate.borrow().superseded
+    }
+
+    /// Waits until there is a better connection with the peer.
+    pub(crate) fn superseded(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut fate = self.way.0.fate.subscribe();
+        async move {
+            if fate.wait_for(|fate| fate.superseded).await.is_err() {
+                // Nobody is left who could say so.
+                std::future::pending().await
+            }
+        }
+    }
+
+    /// Whether this stream, which has ended, ended with its connection. Then its end says nothing about the peer.
+    pub(crate) fn lost_connection(&self) -> impl Future<Output = bool> + Send + use<> {
+        let mut fate = self.way.0.fate.subscribe();
+        async move { time::timeout(CLOSED_WITHIN, fate.wait_for(|fate| fate.closed)).await.is_ok() }
     }
 }
 

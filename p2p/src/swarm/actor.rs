@@ -18,7 +18,7 @@ use libp2p::{
     multiaddr::Protocol,
     ping,
     swarm::{
-        ConnectionId, DialError, SwarmEvent,
+        ConnectionError, ConnectionId, DialError, SwarmEvent,
         dial_opts::{DialOpts, PeerCondition},
     },
 };
@@ -395,7 +395,8 @@ impl Actor {
                 self.connections(endpoint.get_remote_address()).dec();
                 if self.table.closed(&peer_id, connection_id) {
                     self.metrics.peers.dec();
-                    self.presence.disconnected(&peer_id);
+                    let idle = matches!(cause, Some(ConnectionError::KeepAliveTimeout));
+                    self.presence.disconnected(&peer_id, endpoint.is_relayed() || idle);
                     self.changed();
                     let why = || match cause {
                         None => DisconnectReason::Closed,

@@ -24,16 +24,16 @@ use crate::{
 const MIB: u64 = 1024 * 1024;
 
 /// A download in a folder of its own.
-struct Wanted {
+pub(crate) struct Wanted {
     folder: TempDir,
     content: ContentHash,
     size: u64,
-    sources: watch::Sender<Vec<PeerId>>,
-    progress: watch::Sender<DownloadProgress>,
+    pub(crate) sources: watch::Sender<Vec<PeerId>>,
+    pub(crate) progress: watch::Sender<DownloadProgress>,
 }
 
 impl Wanted {
-    fn new(content: ContentHash, size: u64, sources: Vec<PeerId>) -> Self {
+    pub(crate) fn new(content: ContentHash, size: u64, sources: Vec<PeerId>) -> Self {
         Self {
             folder: tempfile::tempdir().unwrap(),
             content,
@@ -43,22 +43,22 @@ impl Wanted {
         }
     }
 
-    fn download(&self) -> Download {
+    pub(crate) fn download(&self) -> Download {
         Download::new(self.content, self.size, self.folder.path().join("song.part"))
     }
 
-    async fn run(&self, by: &Peer, download: Download) -> Result<Downloaded, DownloadError> {
+    pub(crate) async fn run(&self, by: &Peer, download: Download) -> Result<Downloaded, DownloadError> {
         within(by.network.download(download, self.sources.subscribe(), self.progress.clone())).await
     }
 
-    fn finish(&self, mut downloaded: Downloaded) -> Vec<u8> {
+    pub(crate) fn finish(&self, mut downloaded: Downloaded) -> Vec<u8> {
         let dest = self.folder.path().join("song");
         downloaded.finish(&dest, Some(&self.folder.path().join("song.obao"))).unwrap();
         std::fs::read(dest).unwrap()
     }
 }
 
-fn brought(downloaded: &Downloaded, peer: PeerId) -> u64 {
+pub(crate) fn brought(downloaded: &Downloaded, peer: PeerId) -> u64 {
     downloaded.sources.iter().filter(|source| source.peer == peer).map(|source| source.bytes).sum()
 }
 
@@ -334,7 +334,8 @@ async fn sources_come_and_go() {
     assert!(matches!(failure(ids[0]), Some(FetchError::Refused(AudioRefusal::NotFound))), "{sources:?}");
     assert!(matches!(failure(stranger), Some(FetchError::Request(_))), "{sources:?}");
     let gone = elsewhere.progress.borrow().clone();
-    assert!(gone.sources.iter().all(|source| source.state == SourceState::Gone), "{gone:?}");
+    let state = |peer: PeerId| gone.sources.iter().find(|source| source.peer == peer).unwrap().state;
+    assert_eq!((state(ids[0]), state(stranger)), (SourceState::Gone, SourceState::Away));
     // Somebody comes in time.
     let mut download = wanted.download();
     download.patience = Duration::from_secs(60);

@@ -9,6 +9,8 @@
 
 mod audio;
 mod catchup;
+mod circuit_peer;
+mod circuits;
 mod connections;
 mod contention;
 mod council;
@@ -18,6 +20,7 @@ mod harness;
 mod interop;
 mod js;
 mod ledger;
+mod moves;
 mod presence;
 mod raw;
 mod register;

@@ -1,7 +1,7 @@
 //! Does what the plan says, and tells it what happened.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -12,7 +12,7 @@ use std::{
 use antiphon_proto::wire::{AudioMode, AudioRequest, ByteRange};
 use libp2p::PeerId;
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, watch},
     task::{self, AbortHandle, JoinSet},
     time::{self, Instant},
 };
@@ -36,14 +36,12 @@ use crate::{
     transfer::{
         decode::Decoder,
         partial::Partial,
-        schedule::{ACTIVE, Activity, End, Mode, Output, PER_SOURCE, SOURCES, Scheduler, Settings, Why},
+        schedule::{ACTIVE, Activity, End, Mode, Output, PER_SOURCE, Scheduler, Settings, Why},
     },
 };
 
 /// Events of requests that wait for the driver; each request has few, and waits when it is full.
 const EVENTS: usize = 4 * ACTIVE * PER_SOURCE;
-/// Sources of one download that are remembered, also when they are gone: some kilobytes.
-const KNOWN: usize = 4 * SOURCES;
 /// Between two reports of progress: ten or more a second look smooth, and cost nothing.
 const REPORT_EVERY: Duration = Duration::from_millis(50);
 /// Bytes that were verified for this long wait for the disk.
@@ -57,13 +55,15 @@ pub(crate) struct Context {
     pub(crate) timeouts: Timeouts,
     pub(crate) metrics: Metrics,
     pub(crate) traffic: Traffic,
+    /// Moves whenever a peer connects or leaves.
+    pub(crate) changes: watch::Receiver<u64>,
 }
 
 /// Who takes part, or did.
 #[derive(Debug, Default)]
-struct Known {
-    brought: Arc<AtomicU64>,
-    failure: Option<FetchError>,
+pub(super) struct Known {
+    pub(super) brought: Arc<AtomicU64>,
+    pub(super) failure: Option<FetchError>,
 }
 
 #[derive(Debug)]
@@ -78,17 +78,20 @@ type Report<'a> = &'a (dyn Fn(DownloadProgress) + Send + Sync);
 
 /// One download under way.
 pub(crate) struct Driver<'a> {
-    context: Context,
+    pub(super) context: Context,
     download: Download,
     playback: Option<Playback>,
     partial: Partial,
     before: u64,
     begin: Instant,
-    plan: Scheduler<PeerId>,
+    pub(super) plan: Scheduler<PeerId>,
     verified: Arc<watch::Sender<u64>>,
-    known: BTreeMap<PeerId, Known>,
-    /// Sources that the plan has given up while the caller still names them.
-    given_up: BTreeSet<PeerId>,
+    pub(super) known: BTreeMap<PeerId, Known>,
+    /// Sources that the plan has given up while the caller still names them, and whether each was without a connection
+    /// since then.
+    pub(super) given_up: BTreeMap<PeerId, bool>,
+    /// When to look next who is connected, while a source is not.
+    pub(super) look_at: Option<Instant>,
     /// Requests under way, and the tasks that they are. Bounded by the plan.
     running: HashMap<u64, Running>,
     ids: HashMap<task::Id, u64>,
@@ -99,10 +102,10 @@ pub(crate) struct Driver<'a> {
     to_events: mpsc::Sender<Event>,
     report: Report<'a>,
     reported: Option<Instant>,
-    unreported: bool,
+    pub(super) unreported: bool,
     jumps: u64,
     /// When to end for want of sources.
-    give_up_at: Option<Instant>,
+    pub(super) give_up_at: Option<Instant>,
 }
 
 /// How a download ends.
@@ -144,7 +147,8 @@ impl<'a> Driver<'a> {
             plan,
             verified,
             known: BTreeMap::new(),
-            given_up: BTreeSet::new(),
+            given_up: BTreeMap::new(),
+            look_at: None,
             running: HashMap::new(),
             ids: HashMap::new(),
             tasks: JoinSet::new(),
@@ -187,10 +191,15 @@ impl<'a> Driver<'a> {
 
     async fn drive(&mut self, sources: &mut watch::Receiver<Vec<PeerId>>) -> Outcome {
         let mut named = true;
+        let mut changes = self.context.changes.clone();
+        changes.mark_unchanged();
         self.update_sources(sources).await;
         loop {
             self.excuse_the_disk();
             let now = Instant::now();
+            if self.look_at.is_some_and(|at| at <= now) {
+                self.look(sources).await;
+            }
             while let Some(output) = self.plan.poll(now.into_std()) {
                 if let Some(outcome) = self.act(output, named, now) {
                     return outcome;
@@ -218,6 +227,7 @@ impl<'a> Driver<'a> {
                     Ok(()) => self.update_sources(sources).await,
                     Err(_) => named = false,
                 },
+                Ok(()) = changes.changed() => self.look(sources).await,
                 moved = moved(&mut self.playback) => self.follow(moved),
                 () = sleep => {}
             }
@@ -227,7 +237,7 @@ impl<'a> Driver<'a> {
     fn next_wake(&self, now: Instant) -> Option<Instant> {
         let plan = self.plan.next_wake(now.into_std()).map(Instant::from_std);
         let report = self.reported.filter(|_| self.unreported).map(|at| at + REPORT_EVERY);
-        [plan, report, self.give_up_at].into_iter().flatten().min()
+        [plan, report, self.give_up_at, self.look_at].into_iter().flatten().min()
     }
 
     // --- what the plan wants
@@ -235,23 +245,37 @@ impl<'a> Driver<'a> {
     fn act(&mut self, output: Output<PeerId>, named: bool, now: Instant) -> Option<Outcome> {
         self.unreported = true;
         match output {
-            Output::Start { id, peer, ranges, mode } => self.start(id, peer, ranges, mode),
+            Output::Start { id, peer, ranges, mode, stays_until } => {
+                self.start(id, peer, ranges, mode, Instant::from_std(stays_until));
+            }
             Output::Cancel { id } => {
                 if let Some(running) = self.running.remove(&id) {
                     running.abort.abort();
                 }
             }
             Output::Dropped { peer, why } => self.dropped(peer, why),
+            Output::Call { peer } => {
+                tracing::debug!(%peer, "nothing comes; another connection is sought");
+                // When the actor has that much to do, there is a next time.
+                let _ = self.context.commands.try_send(Command::Reach { peer, suspect: true });
+            }
             Output::Complete => return Some(Outcome::Complete),
             Output::NoSources if named && !self.download.patience.is_zero() => {
-                self.give_up_at = Some(now + self.download.patience);
+                self.give_up_at.get_or_insert(now + self.download.patience);
             }
             Output::NoSources => return Some(no_sources()),
         }
         None
     }
 
-    fn start(&mut self, id: u64, peer: PeerId, ranges: Vec<ByteRange>, mode: AudioMode) {
+    fn start(
+        &mut self,
+        id: u64,
+        peer: PeerId,
+        ranges: Vec<ByteRange>,
+        mode: AudioMode,
+        stays_until: Instant,
+    ) {
         let (content, size) = (self.download.content, self.download.size);
         let tally = Tally {
             brought: self.known.entry(peer).or_default().brought.clone(),
@@ -278,6 +302,7 @@ impl<'a> Driver<'a> {
             jobs: self.jobs.clone(),
             buffers: self.buffers.clone(),
             pulse: pulse.clone(),
+            stays_until,
         };
         tracing::trace!(id, %peer, ranges = ?asking.request.ranges, "asking for a part of a file");
         let abort = self.tasks.spawn(asking.run(intake));
@@ -287,7 +312,7 @@ impl<'a> Driver<'a> {
 
     fn dropped(&mut self, peer: PeerId, why: Why) {
         tracing::debug!(%peer, ?why, "a source is not asked any more");
-        self.given_up.insert(peer);
+        self.given_up.insert(peer, false);
         if let Why::Stalled(after) = why {
             let (verified, total) = (self.partial.verified_bytes(), self.download.size);
             self.fails(peer, FetchError::Stalled { after, verified, total });
@@ -295,7 +320,7 @@ impl<'a> Driver<'a> {
     }
 
     /// Keeps what says most about a source.
-    fn fails(&mut self, peer: PeerId, failure: FetchError) {
+    pub(super) fn fails(&mut self, peer: PeerId, failure: FetchError) {
         let known = self.known.entry(peer).or_default();
         // After an early end, that nobody answers says nothing more.
         let vague = matches!(failure, FetchError::Request(_) | FetchError::Stalled { .. });
@@ -338,6 +363,12 @@ impl<'a> Driver<'a> {
         let (verified, total) = (self.partial.verified_bytes(), self.download.size);
         let (end, failure) = match ended {
             Ended::Complete => return None,
+            Ended::Moved => {
+                tracing::debug!(%peer, id, "the rest is asked for over a better connection");
+                self.plan.ended(id, End::Moved, Instant::now().into_std());
+                return None;
+            }
+            Ended::Lost => (End::Lost, FetchError::Closed { verified, total }),
             Ended::Early => (End::Early, FetchError::Closed { verified, total }),
             Ended::Disk(error) => return Some(Outcome::Failed(error.into())),
             Ended::Internal => (End::Failed, FetchError::Internal),
@@ -363,6 +394,9 @@ impl<'a> Driver<'a> {
         tracing::debug!(%peer, ?end, %failure, "a request ended early");
         self.fails(peer, failure);
         self.plan.ended(id, end, Instant::now().into_std());
+        if end == End::Away {
+            self.look_soon();
+        }
         None
     }
 
@@ -377,41 +411,6 @@ impl<'a> Driver<'a> {
             self.fails(running.peer, FetchError::Internal);
             self.plan.ended(id, End::Failed, Instant::now().into_std());
         }
-    }
-
-    /// The caller names other sources.
-    async fn update_sources(&mut self, sources: &mut watch::Receiver<Vec<PeerId>>) {
-        let named: BTreeSet<PeerId> = sources.borrow_and_update().iter().copied().collect();
-        let round_trips = self.round_trips().await;
-        let now = Instant::now().into_std();
-        let gone: Vec<PeerId> =
-            self.plan.sources(now).map(|(peer, _)| peer).filter(|peer| !named.contains(peer)).collect();
-        gone.iter().for_each(|peer| self.plan.remove_source(peer, now));
-        self.given_up.retain(|peer| named.contains(peer));
-        if self.known.len() >= KNOWN {
-            let plan = &self.plan;
-            self.known
-                .retain(|peer, known| plan.is_source(peer) || known.brought.load(Ordering::Relaxed) > 0);
-        }
-        for peer in named.difference(&self.given_up.clone()) {
-            if self.known.len() < KNOWN || self.known.contains_key(peer) {
-                self.plan.add_source(*peer, round_trips.get(peer).copied(), now);
-                if self.plan.is_source(peer) {
-                    self.known.entry(*peer).or_default();
-                    self.give_up_at = None;
-                }
-            }
-        }
-        self.unreported = true;
-    }
-
-    async fn round_trips(&self) -> HashMap<PeerId, Duration> {
-        let (reply, answer) = oneshot::channel();
-        if self.context.commands.send(Command::Peers { reply }).await.is_err() {
-            return HashMap::new();
-        }
-        let peers = answer.await.unwrap_or_default();
-        peers.into_iter().filter_map(|info| Some((info.peer, info.rtt?))).collect()
     }
 
     /// The reader moved, or is gone.
@@ -456,6 +455,7 @@ impl<'a> Driver<'a> {
                 Some(Activity::Sending) => SourceState::Sending,
                 Some(Activity::Waiting) => SourceState::Waiting,
                 Some(Activity::Resting) => SourceState::Resting,
+                Some(Activity::Away) => SourceState::Away,
                 None => SourceState::Gone,
             },
         });
@@ -477,8 +477,10 @@ impl<'a> Driver<'a> {
 fn end_of(error: &FetchError) -> End {
     match error {
         FetchError::Refused(AudioRefusal::Busy) => End::Busy,
-        FetchError::Refused(AudioRefusal::Internal)
-        | FetchError::Request(RequestError::Closed { .. } | RequestError::NotConnected(_)) => End::Failed,
+        FetchError::Request(RequestError::NotConnected(_)) => End::Away,
+        FetchError::Refused(AudioRefusal::Internal) | FetchError::Request(RequestError::Closed { .. }) => {
+            End::Failed
+        }
         _ => End::Gone,
     }
 }

@@ -8,6 +8,7 @@ mod drive;
 mod intake;
 mod listener;
 mod request;
+mod sources;
 
 use std::{
     path::{Path, PathBuf},
@@ -95,6 +96,8 @@ pub enum SourceState {
     Waiting,
     /// It was busy or failed, and is left alone for a while.
     Resting,
+    /// There is no connection with it.
+    Away,
     /// It is not asked any more.
     Gone,
 }

@@ -39,6 +39,10 @@ const LINGER: Duration = Duration::from_millis(5);
 pub(super) enum Ended {
     Complete,
     Early,
+    /// Between two groups: there is a better connection with the peer.
+    Moved,
+    /// The connection broke.
+    Lost,
     Bad(BadBytes),
     Disk(PartialError),
     Unanswered(FetchError),
@@ -108,6 +112,8 @@ pub(super) struct Asking {
     pub(super) jobs: TaskTracker,
     pub(super) buffers: Buffers,
     pub(super) pulse: Pulse,
+    /// From then on it moves to a better connection.
+    pub(super) stays_until: Instant,
 }
 
 type Job = JoinHandle<(Intake, Vec<u8>, Result<(), Refusal>)>;
@@ -134,6 +140,14 @@ impl Asking {
         let mut job: Option<Job> = None;
         let (mut buffer, mut filled, mut open) = (self.buffers.take(), 0, true);
         let mut due = Due::default();
+        let stays_until = self.stays_until;
+        let superseded = stream.superseded();
+        let moves = async move {
+            time::sleep_until(stays_until).await;
+            superseded.await;
+        };
+        tokio::pin!(moves);
+        let mut leaves = false;
         loop {
             if let Some(intake) = idle.take_if(|intake| due.is_now(intake, filled, open)) {
                 let next = std::mem::replace(&mut buffer, self.buffers.take());
@@ -141,7 +155,11 @@ impl Asking {
                 filled = 0;
             }
             if job.is_none() && !open {
-                return Ended::Early;
+                return match leaves {
+                    true => Ended::Moved,
+                    false if stream.lost_connection().await => Ended::Lost,
+                    false => Ended::Early,
+                };
             }
             tokio::select! {
                 biased;
@@ -166,6 +184,11 @@ impl Asking {
                     }
                 }
                 () = due.passes(), if due.at.is_some() => due.passed = true,
+                () = &mut moves, if open => {
+                    // What has come already is not asked for again.
+                    read_on(&mut stream, &mut buffer, &mut filled);
+                    (open, leaves) = (false, true);
+                }
             }
         }
     }

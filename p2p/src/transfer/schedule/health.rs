@@ -21,7 +21,7 @@ const TURNS: u32 = 3;
 /// Failures in a row after which a source is dropped.
 const FAILURES: u32 = 5;
 /// Rest after a failure, doubled with each further one.
-const FAILURE_PAUSE: Duration = Duration::from_millis(250);
+pub(super) const FAILURE_PAUSE: Duration = Duration::from_millis(250);
 /// The same after a stall, after a busy reply, and when others had to do its part.
 pub(super) const LONG_PAUSE: Duration = Duration::from_secs(1);
 /// Doublings at most: 32 s.
@@ -34,9 +34,15 @@ const SLOW_PAUSE: Duration = Duration::from_secs(30);
 impl<P: Copy + Ord> Scheduler<P> {
     /// A request ended before its last group was reported.
     pub(crate) fn ended(&mut self, id: u64, end: End, now: Instant) {
+        if matches!(end, End::Moved | End::Lost | End::Away) {
+            return self.path_ended(id, end, now);
+        }
         let Some(request) = self.forget(id, now) else { return };
         let (peer, once) = (request.peer, self.settings.once);
         let Some(source) = self.sources.get_mut(&peer) else { return };
+        if matches!(end, End::Early | End::Busy | End::Gone) {
+            self.heard_at = now;
+        }
         let why = Why::Ended(end);
         match end {
             End::Early => {
@@ -56,6 +62,8 @@ impl<P: Copy + Ord> Scheduler<P> {
             }
             End::Failed => self.fail(&peer, FAILURE_PAUSE, why, now),
             End::Gone => self.drop_source(&peer, why, now),
+            // Dealt with above.
+            End::Moved | End::Lost | End::Away => {}
             End::BadBytes => {
                 if self.liars.len() < LIARS {
                     self.liars.insert(peer);
@@ -65,7 +73,7 @@ impl<P: Copy + Ord> Scheduler<P> {
         }
     }
 
-    fn fail(&mut self, peer: &P, pause: Duration, why: Why, now: Instant) {
+    pub(super) fn fail(&mut self, peer: &P, pause: Duration, why: Why, now: Instant) {
         let once = self.settings.once;
         let Some(source) = self.sources.get_mut(peer) else { return };
         let pause = pause * 2u32.pow(source.failures.min(DOUBLINGS));
@@ -78,7 +86,7 @@ impl<P: Copy + Ord> Scheduler<P> {
         }
     }
 
-    fn drop_source(&mut self, peer: &P, why: Why, now: Instant) {
+    pub(super) fn drop_source(&mut self, peer: &P, why: Why, now: Instant) {
         self.remove_source(peer, now);
         self.outputs.push_back(Output::Dropped { peer: *peer, why });
     }

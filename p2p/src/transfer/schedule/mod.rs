@@ -9,6 +9,8 @@
 //!   late is asked of another one too. Only then comes the rest of the file ([`near`], [`play`]).
 //! - A source without work takes over the end of what a slower one is busy with, and in the end the same groups are
 //!   asked twice: nobody can hold up the whole.
+//! - What ends with its connection, or to go on over a better one, is asked for again at once and counts against nobody. A
+//!   source without a connection stands by until it has one again; one that everything waits for is called ([`paths`]).
 //! - Only groups that verify count. Who brings nothing, too little, nonsense, or no answer loses what it was asked for to
 //!   the others at once, and rests or is dropped ([`health`]).
 //!
@@ -17,6 +19,7 @@
 mod claims;
 mod health;
 mod near;
+mod paths;
 mod plan;
 mod play;
 mod request;
@@ -84,8 +87,14 @@ pub(crate) enum End {
     Busy,
     /// It does not have the file (any more), or must not or cannot give it.
     Gone,
-    /// The stream or the connection broke, or there was no answer.
+    /// The stream broke, or there was no answer.
     Failed,
+    /// There is a better connection with it now.
+    Moved,
+    /// Its connection broke.
+    Lost,
+    /// There is no connection with it.
+    Away,
     /// What it sent does not match the content hash.
     BadBytes,
 }
@@ -110,14 +119,18 @@ pub(crate) enum Output<P> {
         peer: P,
         ranges: Vec<ByteRange>,
         mode: AudioMode,
+        /// When it may end with [`End::Moved`], so that a peer whose connections come and go is not asked anew each time.
+        stays_until: Instant,
     },
     /// Nothing more is wanted of this request, and nothing more needs to be said of it.
     Cancel { id: u64 },
     /// This source is not asked any more.
     Dropped { peer: P, why: Why },
+    /// Nothing comes, and this source is waited for: its connection may be dead, or gone.
+    Call { peer: P },
     /// Every group is there.
     Complete,
-    /// Nobody is left to ask; it goes on when a source is added.
+    /// Nobody is left to ask; it goes on when a source is added or comes back.
     NoSources,
 }
 
@@ -127,6 +140,7 @@ pub(crate) enum Activity {
     Sending,
     Waiting,
     Resting,
+    Away,
 }
 
 /// The plan of one download from peers `P`.
@@ -148,6 +162,8 @@ pub(crate) struct Scheduler<P> {
     /// Whether the end was told.
     ended: bool,
     looked_at: Instant,
+    /// When anybody last sent anything.
+    heard_at: Instant,
 }
 
 impl<P: Copy + Ord> Scheduler<P> {
@@ -171,6 +187,7 @@ impl<P: Copy + Ord> Scheduler<P> {
             outputs: VecDeque::new(),
             ended: false,
             looked_at: now,
+            heard_at: now,
         };
         scheduler.begin_race(0);
         scheduler
@@ -203,6 +220,7 @@ impl<P: Copy + Ord> Scheduler<P> {
         self.sources.iter().map(move |(peer, source)| {
             let activity = match source {
                 source if !source.requests.is_empty() => Activity::Sending,
+                source if source.is_away() => Activity::Away,
                 source if source.is_resting(now) => Activity::Resting,
                 _ => Activity::Waiting,
             };
@@ -216,7 +234,7 @@ impl<P: Copy + Ord> Scheduler<P> {
         if request.answered_at.is_some() {
             return;
         }
-        (request.answered_at, request.progress_at) = (Some(now), now);
+        (request.answered_at, request.progress_at, self.heard_at) = (Some(now), now, now);
         if let Some(source) = self.sources.get_mut(&request.peer) {
             source.answered_in(now.saturating_duration_since(request.asked_at));
         }
@@ -229,7 +247,7 @@ impl<P: Copy + Ord> Scheduler<P> {
         if new.is_empty() {
             return;
         }
-        request.progress_at = now;
+        (request.progress_at, self.heard_at) = (now, now);
         let (peer, forgiven) = (request.peer, request.is_over() || request.delivered() >= FORGIVING);
         if let Some(source) = self.sources.get_mut(&peer) {
             source.brought(new.len() as u64 * BAO_GROUP_BYTES, now);
@@ -253,7 +271,7 @@ impl<P: Copy + Ord> Scheduler<P> {
     /// What this request brings waits for the disk here, which is not the sender's fault.
     pub(crate) fn waits_for_disk(&mut self, id: u64, now: Instant) {
         let Some(request) = self.requests.get_mut(&id) else { return };
-        request.progress_at = now;
+        (request.progress_at, self.heard_at) = (now, now);
         if let Some(source) = self.sources.get_mut(&request.peer) {
             (source.watched_since, source.watched_bytes) = (now, 0);
         }
@@ -298,18 +316,22 @@ impl<P: Copy + Ord> Scheduler<P> {
         self.forgive_sleep(now);
         self.look_over(now);
         if self.outputs.is_empty() {
-            if self.sources.is_empty() {
-                self.tell_end(Output::NoSources);
-            } else {
+            if self.has_hope(now) {
                 self.plan(now);
+            } else {
+                self.tell_end(Output::NoSources);
             }
+        }
+        if self.outputs.is_empty() {
+            self.call_the_silent(now);
         }
         self.outputs.pop_front()
     }
 
     /// When to poll again though nothing has happened.
     pub(crate) fn next_wake(&self, now: Instant) -> Option<Instant> {
-        let tick = (!self.requests.is_empty()).then(|| now + TICK);
+        let waits = !self.requests.is_empty() || self.sources.values().any(Source::is_away);
+        let tick = waits.then(|| now + TICK);
         let rests = self.sources.values().filter_map(|source| source.rests_until);
         rests.filter(|until| *until > now).chain(tick).min()
     }
@@ -320,6 +342,7 @@ impl<P: Copy + Ord> Scheduler<P> {
         if gap < SLEPT {
             return;
         }
+        self.heard_at = now;
         self.requests.values_mut().for_each(|request| request.progress_at = now);
         for source in self.sources.values_mut() {
             (source.watched_since, source.watched_bytes) = (now, 0);
@@ -350,11 +373,17 @@ impl<P: Copy + Ord> Scheduler<P> {
     }
 
     /// Takes a request out; what it was to bring is free again if nobody else has it.
-    fn forget(&mut self, id: u64, now: Instant) -> Option<Request<P>> {
+    fn take_back(&mut self, id: u64) -> Option<Request<P>> {
         let request = self.requests.remove(&id)?;
         for group in request.outstanding() {
             self.claims.release(group);
         }
+        Some(request)
+    }
+
+    /// The same, and notes of its source what it brought or did not.
+    fn forget(&mut self, id: u64, now: Instant) -> Option<Request<P>> {
+        let request = self.take_back(id)?;
         if let Some(source) = self.sources.get_mut(&request.peer) {
             source.released(id, now);
             if request.delivered() == 0 {

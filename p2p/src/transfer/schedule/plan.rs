@@ -86,7 +86,8 @@ impl<P: Copy + Ord> Scheduler<P> {
             }
             source.asked(id, now);
         }
-        self.outputs.push_back(Output::Start { id, peer, ranges, mode: work.mode });
+        let stays_until = self.stays_until(&peer, now);
+        self.outputs.push_back(Output::Start { id, peer, ranges, mode: work.mode, stays_until });
     }
 
     /// Sources with time for a request, the best first.

@@ -27,6 +27,10 @@ pub(super) enum Turn {
     Stops,
     /// Does not have it.
     Lacks,
+    /// Has no connection for so many milliseconds, and then another one.
+    Vanishes(u64),
+    /// Has a better connection, and every so many milliseconds yet another.
+    Moves(u64),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -58,6 +62,9 @@ struct Running {
     /// In thousandths of a byte.
     sent: u64,
     delivered: u64,
+    stays_until: Instant,
+    /// Its connection is not the best one any more.
+    superseded: bool,
 }
 
 /// Takes what there is as fast as the song goes, once a little is there.
@@ -93,6 +100,10 @@ pub(super) struct Sim {
     pub(super) came: Vec<u32>,
     pub(super) brought: BTreeMap<usize, u64>,
     pub(super) dropped: BTreeMap<usize, Why>,
+    /// Who was called when.
+    pub(super) calls: Vec<(usize, u64)>,
+    /// Requests that were moved.
+    pub(super) moves: u64,
     pub(super) requests: u64,
     pub(super) complete: bool,
     pub(super) no_sources: bool,
@@ -121,6 +132,8 @@ impl Sim {
             came: vec![0; count],
             brought: BTreeMap::new(),
             dropped: BTreeMap::new(),
+            calls: Vec::new(),
+            moves: 0,
             requests: 0,
             complete: false,
             no_sources: false,
@@ -161,7 +174,8 @@ impl Sim {
     /// A millisecond.
     pub(super) fn step(&mut self) {
         self.ms += 1;
-        let mut happened = self.transfer();
+        let mut happened = self.paths();
+        happened |= self.transfer();
         happened |= self.listen();
         if happened || self.wake.is_some_and(|wake| wake <= self.now()) {
             self.drain();
@@ -187,7 +201,10 @@ impl Sim {
         let now = self.now();
         while let Some(output) = self.plan.poll(now) {
             match output {
-                Output::Start { id, peer, ranges, .. } => self.start(id, peer, &ranges),
+                Output::Start { id, peer, ranges, stays_until, .. } => {
+                    self.start(id, peer, &ranges, stays_until);
+                }
+                Output::Call { peer } => self.calls.push((peer, self.ms)),
                 Output::Cancel { id } => self.running.retain(|running| running.id != id),
                 Output::Dropped { peer, why } => {
                     self.dropped.insert(peer, why);
@@ -200,7 +217,7 @@ impl Sim {
         self.check();
     }
 
-    fn start(&mut self, id: u64, peer: usize, ranges: &[ByteRange]) {
+    fn start(&mut self, id: u64, peer: usize, ranges: &[ByteRange], stays_until: Instant) {
         self.requests += 1;
         assert!((1..=AUDIO_RANGES).contains(&ranges.len()));
         assert!(ranges.windows(2).all(|pair| pair[0].end < pair[1].start), "{ranges:?}");
@@ -210,7 +227,10 @@ impl Sim {
             .collect();
         assert!(groups.iter().all(|group| !self.has(*group)), "asked for what is there");
         let starts_ms = self.ms + self.characters[peer].rtt_ms;
-        self.running.push(Running { id, peer, groups, starts_ms, answered: false, sent: 0, delivered: 0 });
+        let (answered, sent, delivered, superseded) = (false, 0, 0, false);
+        let running =
+            Running { id, peer, groups, starts_ms, answered, sent, delivered, stays_until, superseded };
+        self.running.push(running);
     }
 
     /// The bounds that always hold.
@@ -219,12 +239,49 @@ impl Sim {
         self.running.iter().for_each(|running| *by_peer.entry(running.peer).or_default() += 1);
         assert!(by_peer.values().all(|count| *count <= PER_SOURCE), "{by_peer:?}");
         assert!(by_peer.len() <= ACTIVE, "{by_peer:?}");
+        assert!(by_peer.keys().all(|peer| !self.plan.sources[peer].is_away()));
         let known: BTreeSet<u64> = self.running.iter().map(|running| running.id).collect();
         assert!(self.plan.requests.keys().copied().eq(known), "the plan knows what runs");
         // Now and then: it looks at every group.
         if self.requests.is_multiple_of(8) {
             self.plan.check();
         }
+    }
+
+    /// Connections come and go.
+    fn paths(&mut self) -> bool {
+        let (now, mut happened) = (self.now(), false);
+        for (peer, one) in self.characters.clone().into_iter().enumerate() {
+            match one.turn {
+                Turn::Moves(every) if self.ms >= one.at_ms && (self.ms - one.at_ms).is_multiple_of(every) => {
+                    self.supersede(peer);
+                }
+                Turn::Vanishes(for_ms) if self.ms == one.at_ms + for_ms => {
+                    self.plan.came(&peer, None, now);
+                    happened = true;
+                }
+                _ => {}
+            }
+        }
+        let leaves = |one: &Running| one.superseded && one.answered && one.stays_until <= now;
+        let leaving: Vec<u64> = self.running.iter().filter(|one| leaves(one)).map(|one| one.id).collect();
+        self.running.retain(|one| !leaves(one));
+        for id in leaving {
+            self.moves += 1;
+            self.plan.ended(id, End::Moved, now);
+            happened = true;
+        }
+        happened
+    }
+
+    /// All that runs with a peer is on a connection that is not the best one any more.
+    pub(super) fn supersede(&mut self, peer: usize) {
+        self.running.iter_mut().filter(|one| one.peer == peer).for_each(|one| one.superseded = true);
+    }
+
+    /// From now on a peer is as fast as this.
+    pub(super) fn set_rate(&mut self, peer: usize, rate: u64) {
+        self.characters[peer].rate = rate;
     }
 
     fn transfer(&mut self) -> bool {
@@ -237,6 +294,10 @@ impl Sim {
             };
             let end = match self.turned(peer) {
                 Some(Turn::Dies) => Some(End::Failed),
+                Some(Turn::Vanishes(for_ms)) if self.ms < self.characters[peer].at_ms + for_ms => {
+                    let old = self.running[place].answered;
+                    Some(if old { End::Lost } else { End::Away })
+                }
                 Some(Turn::Busy(for_ms)) if due && !self.running[place].answered => {
                     (self.ms < self.characters[peer].at_ms + for_ms).then_some(End::Busy)
                 }

@@ -58,6 +58,11 @@ impl Meter {
         self.bytes = 0;
     }
 
+    /// What was measured since the last sample does not count.
+    fn discard(&mut self) {
+        (self.since, self.bytes) = (None, 0);
+    }
+
     fn fold(&mut self, since: Instant, now: Instant) {
         let micros = now.saturating_duration_since(since).as_micros().max(1_000);
         let bytes = std::mem::take(&mut self.bytes);
@@ -102,6 +107,16 @@ pub(super) struct Source {
     /// Streams that ended early.
     pub(super) early: u32,
     pub(super) rests_until: Option<Instant>,
+    /// There is no connection with it; until then it may well come back.
+    pub(super) away: Option<Instant>,
+    /// Whether there ever was one.
+    pub(super) met: bool,
+    /// Connections that it lost since it last brought something.
+    pub(super) losses: u32,
+    /// When it was last asked anew because of a better connection.
+    pub(super) moved_at: Option<Instant>,
+    /// When it was last called.
+    pub(super) called_at: Option<Instant>,
     /// Since when it has brought less than a sender must bring, and how much.
     pub(super) watched_since: Instant,
     pub(super) watched_bytes: u64,
@@ -124,6 +139,11 @@ impl Source {
             disappointing: 0,
             early: 0,
             rests_until: None,
+            away: None,
+            met: false,
+            losses: 0,
+            moved_at: None,
+            called_at: None,
             watched_since: now,
             watched_bytes: 0,
         }
@@ -154,7 +174,18 @@ impl Source {
             Some(rtt) if self.rtt_is_measured => Some((rtt * 3 + time) / 4),
             _ => Some(time),
         };
-        self.rtt_is_measured = true;
+        (self.rtt_is_measured, self.met) = (true, true);
+    }
+
+    /// A request ended by no fault of its own, and the next one goes over another connection.
+    pub(super) fn moved(&mut self, id: u64, now: Instant) {
+        self.requests.retain(|request| *request != id);
+        self.meter.discard();
+        if !self.requests.is_empty() {
+            self.meter.begin(now);
+        }
+        (self.rtt_is_measured, self.at_most) = (false, u64::MAX);
+        (self.watched_since, self.watched_bytes) = (now, 0);
     }
 
     /// A request brought nothing in this time, perhaps not even a reply.
@@ -164,6 +195,15 @@ impl Source {
         if !answered {
             self.rtt = self.rtt.map(|rtt| rtt.max(time)).or(Some(time.max(GUESSED_RTT)));
         }
+    }
+
+    /// There is a connection with it again. How fast it was is still the best guess.
+    pub(super) fn came(&mut self, rtt: Option<Duration>, now: Instant) {
+        (self.away, self.rests_until, self.met) = (None, None, true);
+        self.losses = 0;
+        self.forgive();
+        (self.rtt, self.rtt_is_measured) = (rtt.or(self.rtt), false);
+        (self.watched_since, self.watched_bytes) = (now, 0);
     }
 
     /// A request goes out.
@@ -187,10 +227,17 @@ impl Source {
     pub(super) fn brought(&mut self, bytes: u64, now: Instant) {
         self.meter.add(bytes, now);
         self.watched_bytes = self.watched_bytes.saturating_add(bytes);
+        self.losses = 0;
     }
 
+    /// Whether it is not to be asked now.
     pub(super) fn is_resting(&self, now: Instant) -> bool {
-        self.rests_until.is_some_and(|until| until > now)
+        self.is_away() || self.rests_until.is_some_and(|until| until > now)
+    }
+
+    /// Whether there is no connection with it.
+    pub(super) fn is_away(&self) -> bool {
+        self.away.is_some()
     }
 
     /// It brought something worth while.

@@ -223,6 +223,105 @@ fn who_is_added_later_helps_at_once() {
 }
 
 #[test]
+fn a_better_connection_is_used_at_once_and_nothing_comes_twice() {
+    for play in [false, true] {
+        let one = good(MB, 200);
+        let mut sim =
+            if play { Sim::play(40 * MB, FLAC, 65_536, &[one]) } else { Sim::bulk(40 * MB, &[one]) };
+        sim.run(5_000);
+        let had = sim.brought[&0];
+        sim.supersede(0);
+        sim.set_rate(0, 10 * MB);
+        sim.run(60_000);
+        assert!(sim.complete && sim.wasted() == 0 && sim.dropped.is_empty() && sim.calls.is_empty());
+        assert!((1..=2).contains(&sim.moves), "{}", sim.moves);
+        // What was left at the new rate, and a round trip or two.
+        let left = 40_000 - had * BAO_GROUP_BYTES / 1_000;
+        assert!(sim.ms < 5_000 + left / 10 + 1_000, "{} ms", sim.ms);
+        assert!(sim.listener.is_none_or(|listener| listener.underruns == 0));
+    }
+}
+
+#[test]
+fn connections_that_come_and_go_do_no_harm() {
+    let flapping = bad(MB, 20, Turn::Moves(100), 1_000);
+    let mut sim = Sim::bulk(20 * MB, &[flapping]);
+    sim.run(60_000);
+    assert!(sim.complete && sim.wasted() == 0 && sim.dropped.is_empty());
+    // Once a second.
+    assert!((18..=22).contains(&sim.moves), "{}", sim.moves);
+    assert!(sim.ms < 22_000, "{} ms", sim.ms);
+    // Beside others it is asked as before.
+    let mut sim = Sim::bulk(30 * MB, &[flapping, good(MB, 20)]);
+    sim.run(60_000);
+    assert!(sim.complete && sim.ms < 17_500, "{} ms", sim.ms);
+    assert!(sim.brought[&0] > 700 && sim.wasted() < 32, "{:?} {}", sim.brought, sim.wasted());
+}
+
+#[test]
+fn a_source_that_vanishes_is_used_again_when_it_is_back() {
+    // Back before it counts as gone, alone.
+    let mut sim = Sim::bulk(20 * MB, &[bad(MB, 20, Turn::Vanishes(3_000), 2_000)]);
+    sim.run(60_000);
+    assert!(sim.complete && sim.wasted() == 0 && sim.dropped.is_empty());
+    assert!(sim.ms < 23_600, "{} ms", sim.ms);
+    // Beside another one: nobody waits for it, and it helps again.
+    let all = [bad(MB, 20, Turn::Vanishes(8_000), 2_000), good(MB, 20)];
+    let mut sim = Sim::bulk(40 * MB, &all);
+    sim.run(60_000);
+    assert!(sim.complete && sim.dropped.is_empty());
+    assert!(sim.ms < 25_500, "{} ms", sim.ms);
+    assert!(sim.wasted() < 32, "{}", sim.wasted());
+    // Alone and for longer: that is told, and it goes on all the same.
+    let mut sim = Sim::bulk(20 * MB, &[bad(MB, 20, Turn::Vanishes(9_000), 2_000)]);
+    sim.run(60_000);
+    assert!(sim.no_sources && !sim.complete);
+    assert!((6_000..6_500).contains(&sim.ms), "{} ms", sim.ms);
+    sim.no_sources = false;
+    sim.run(60_000);
+    assert!(sim.complete && sim.ms < 30_000, "{} ms", sim.ms);
+}
+
+#[test]
+fn who_is_waited_for_is_called() {
+    let called = |sim: &Sim| sim.calls.iter().map(|(_, ms)| *ms).collect::<Vec<_>>();
+    // Silent, with a listener: after two seconds, and every two from then on.
+    let mut sim = Sim::play(20 * MB, MP3, 65_536, &[bad(MB, 20, Turn::Stalls, 3_000)]);
+    sim.run(9_500);
+    let calls = called(&sim);
+    assert_eq!(calls.len(), 3, "{calls:?}");
+    assert!((4_900..5_200).contains(&calls[0]) && calls.windows(2).all(|two| two[1] - two[0] >= 2_000));
+    // Without one, after five.
+    let mut sim = Sim::bulk(20 * MB, &[bad(MB, 20, Turn::Stalls, 3_000)]);
+    sim.run(9_500);
+    assert_eq!(called(&sim).len(), 1);
+    // Without a connection as well.
+    let mut sim = Sim::play(20 * MB, MP3, 65_536, &[bad(MB, 20, Turn::Vanishes(60_000), 3_000)]);
+    sim.run(5_500);
+    assert_eq!(called(&sim).len(), 1);
+    // Not while somebody else sends, nor when there is nothing to hear of but that it is busy.
+    for other in [good(MB, 20), bad(MB, 20, Turn::Lacks, 0)] {
+        let mut sim = Sim::bulk(10 * MB, &[bad(MB, 30, Turn::Busy(1_500), 0), other]);
+        sim.run(30_000);
+        assert!(sim.complete && sim.calls.is_empty());
+    }
+}
+
+#[test]
+fn a_source_without_a_connection_is_not_asked_and_is_no_hope() {
+    let mut sim = Sim::bulk(5 * MB, &[]);
+    let now = sim.now();
+    sim.plan.add_source(0, None, now);
+    sim.plan.not_connected(&0, now);
+    assert_eq!(sim.plan.sources(now).collect::<Vec<_>>(), [(0, Activity::Away)]);
+    assert!(!sim.plan.has_hope(now));
+    assert_eq!(sim.plan.poll(now), Some(Output::NoSources));
+    sim.plan.came(&0, None, now);
+    assert!(sim.plan.has_hope(now));
+    assert!(matches!(sim.plan.poll(now), Some(Output::Start { peer: 0, .. })));
+}
+
+#[test]
 fn those_who_are_no_help_do_not_take_turns_for_ever() {
     let mut all =
         vec![good(1_200_000, 60), bad(330_000, 81, Turn::Stops, 0), bad(440_000, 95, Turn::Drips, 870)];
@@ -246,6 +345,8 @@ fn any_character() -> impl Strategy<Value = Character> {
         1 => Just(Turn::Drips),
         1 => Just(Turn::Stops),
         1 => Just(Turn::Lacks),
+        1 => (100u64..10_000).prop_map(Turn::Vanishes),
+        1 => (10u64..3_000).prop_map(Turn::Moves),
     ];
     (1u64..500, 3_000u64..5_000_000, turns, 0u64..5_000, any::<bool>())
         .prop_map(|(rtt_ms, rate, turn, at_ms, hinted)| Character { rtt_ms, rate, turn, at_ms, hinted })
