@@ -31,7 +31,7 @@ pub struct PeersReport {
     /// Addresses at which others reach this peer, those at relays included.
     pub external: Vec<String>,
     /// What that means and what to do, for people.
-    pub advice: Vec<String>,
+    pub advice: String,
     /// Mini-nodes, and peers that were named with `--peer-vps`.
     pub mini_nodes: Vec<MiniNodeLine>,
     /// Connected peers.

@@ -61,27 +61,27 @@ pub enum Reservation {
     Refused,
 }
 
-/// Whether others can dial this peer.
+/// What a NAT between this peer and the world does, as far as others' observations show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reachability {
-    /// A mini-node has dialled it.
-    Public,
-    /// Mini-nodes have tried and failed.
-    Private,
-    /// Not tested yet.
+pub enum NatKind {
+    /// Others see an address of this very machine.
+    None,
+    /// All see the same address and port: whoever is told of it can be met by hole punching.
+    Cone,
+    /// Each sees another port: nobody can be told where to meet.
+    Symmetric,
+    /// Too few have told what they see.
     Unknown,
 }
 
-/// How a router maps this peer's port, as others see it.
+/// Whether others can connect to this peer by themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NatKind {
-    /// Not at all.
-    None,
-    /// To one port for everybody.
-    Cone,
-    /// To another port for each destination.
-    Symmetric,
-    /// Too few have told yet.
+pub enum Reachability {
+    /// Another machine did.
+    Public,
+    /// Others tried in vain, or there is a NAT and nobody got through it.
+    Private,
+    /// Not known yet.
     Unknown,
 }
 
@@ -95,7 +95,7 @@ pub struct NatStatus {
     /// How its TCP port is mapped.
     pub tcp: NatKind,
     /// What that means and what to do, for people.
-    pub advice: Vec<String>,
+    pub advice: String,
 }
 
 /// What the router says to UPnP.

@@ -296,7 +296,7 @@ fn reachability(report: &mut Report, ways: &PeersReport) {
         ),
         _ => (Verdict::Ok, "not tested yet".to_owned()),
     };
-    report.add("reachability", verdict, found, &ways.advice.join(" "));
+    report.add("reachability", verdict, found, &ways.advice);
     let (verdict, found) = match ways.upnp.as_str() {
         "mapped" => (Verdict::Ok, "the router forwards the port"),
         "none" => (Verdict::Ok, "no router here answers to it"),

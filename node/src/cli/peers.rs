@@ -27,8 +27,8 @@ pub(super) fn show(answer: Value, output: &Output) -> anyhow::Result<()> {
     for address in &report.external {
         output.line(&format!("  reached at {address}"))?;
     }
-    for advice in &report.advice {
-        output.line(&format!("  {advice}"))?;
+    if !report.advice.is_empty() {
+        output.line(&format!("  {}", report.advice))?;
     }
     if !report.mini_nodes.is_empty() {
         output.line("")?;

@@ -6,7 +6,10 @@
 //! after rests that grow, and is back when it answers. While peers cannot reach this one, two of the connected
 //! mini-nodes relay for it.
 
-use std::time::{Duration, Instant};
+use std::{
+    cmp::Reverse,
+    time::{Duration, Instant},
+};
 
 use libp2p::{Multiaddr, PeerId};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -395,8 +398,8 @@ impl Mesh {
         self.book.nodes.iter().position(|node| node.is_wanted() && node.can_dial(self.now))
     }
 
-    /// The next one of this peer's order, if there is room. Those in rotation go first, and those that said that they
-    /// are no mini-nodes last.
+    /// The next one of this peer's order, if there is room. Those that failed come later, and those that said that
+    /// they are no mini-nodes last.
     fn next_in_room(&self) -> Option<usize> {
         let now = self.now;
         let nodes = &self.book.nodes;
@@ -412,8 +415,10 @@ impl Mesh {
             return None;
         }
         let able = nodes.iter().enumerate().filter(|(_, node)| !node.is_wanted() && node.can_dial(now));
-        let best =
-            able.max_by_key(|(_, node)| (node.role != Role::Other, !node.is_out_of_rotation(), node.weight));
+        let best = able.max_by_key(|(_, node)| {
+            let failed = (node.is_out_of_rotation(), node.failed_lately(now));
+            (node.role != Role::Other, Reverse(failed), node.weight)
+        });
         best.map(|(place, _)| place)
     }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use libp2p::{Multiaddr, PeerId};
 
 use super::params::{
-    ADDRESSES, DIAL_TIMEOUT, FAILURES, IDENTIFY_TIMEOUT, PAUSES, REASON_BYTES, REFUSED_PAUSES,
+    ADDRESSES, DIAL_TIMEOUT, FAILURES, IDENTIFY_TIMEOUT, LATELY, PAUSES, REASON_BYTES, REFUSED_PAUSES,
     RESERVE_PAUSES, RESERVE_TIMEOUT, RESTS, SETTLED, SLOW_DIAL,
 };
 use crate::status::{MiniNode, MiniNodeState, Reservation};
@@ -83,6 +83,8 @@ pub(super) struct Node {
     pub(super) met: bool,
     pub(super) failures: u32,
     pub(super) rests: u32,
+    /// The last failure.
+    pub(super) failed: Option<Instant>,
     pub(super) rtt: Option<Duration>,
     pub(super) reason: Option<String>,
     /// Until then an old connection is held for dead.
@@ -149,6 +151,7 @@ impl Node {
             met: false,
             failures: 0,
             rests: 0,
+            failed: None,
             rtt: None,
             reason: None,
             doubted: None,
@@ -203,9 +206,15 @@ impl Node {
         self.failures >= FAILURES
     }
 
+    /// Whether others are to be tried before it.
+    pub(super) fn failed_lately(&self, now: Instant) -> bool {
+        self.failed.is_some_and(|failed| now < failed + LATELY)
+    }
+
     /// A dial or a connection failed.
     pub(super) fn fail(&mut self, reason: &str, now: Instant, pausing: Pausing) {
         self.failures = self.failures.saturating_add(1);
+        self.failed = Some(now);
         let pause = if self.is_out_of_rotation() {
             let pause = doubling(RESTS, self.rests);
             if pausing.at_most.is_none() {
@@ -232,12 +241,12 @@ impl Node {
 
     /// The connection stood long enough.
     pub(super) fn settle(&mut self) {
-        (self.failures, self.rests, self.reason) = (0, 0, None);
+        (self.failures, self.rests, self.failed, self.reason) = (0, 0, None, None);
     }
 
     /// Pauses and failures are forgotten.
     pub(super) fn forgive(&mut self) {
-        (self.failures, self.rests) = (0, 0);
+        (self.failures, self.rests, self.failed) = (0, 0, None);
         if let Link::Idle(until) = &mut self.link {
             *until = None;
         }

@@ -52,6 +52,8 @@ pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) const FAILURES: u32 = 3;
 /// First and longest pause of one in rotation: a restarting program is back in seconds.
 pub(super) const PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
+/// For so long after a failure others are tried first: what died a minute ago is probably still dead.
+pub(super) const LATELY: Duration = Duration::from_secs(120);
 /// First and longest pause of one out of rotation: a rebooting machine takes half a minute, and one that is away for
 /// days costs six dials an hour.
 pub(super) const RESTS: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(600));

@@ -110,7 +110,7 @@ pub(crate) struct Actor {
     dials: HashMap<ConnectionId, Dial>,
     /// Reasons of disconnects of ours, until the last connection is closed.
     leaving: HashMap<PeerId, DisconnectReason>,
-    addresses: BTreeSet<Multiaddr>,
+    pub(super) addresses: BTreeSet<Multiaddr>,
     /// Listeners that have not come up yet.
     starting: HashMap<ListenerId, Multiaddr>,
     ready: Option<oneshot::Sender<Result<(), StartError>>>,
@@ -416,8 +416,8 @@ impl Actor {
             }
             SwarmEvent::NewListenAddr { listener_id, address } => {
                 self.starting.remove(&listener_id);
-                self.address_came(listener_id, &address);
                 self.addresses.insert(address.clone());
+                self.address_came(listener_id, &address);
                 self.events.send(Event::ListenAddr { addr: address });
                 self.report_ready(None);
             }

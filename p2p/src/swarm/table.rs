@@ -139,6 +139,13 @@ impl Table {
         connections.into_iter().flatten().map(|connection| (connection.id, &connection.addr))
     }
 
+    /// Whether this side dialled a connection.
+    pub(crate) fn dialled(&self, peer: &PeerId, id: ConnectionId) -> bool {
+        let connections = self.peers.get(peer).map(|entry| &entry.connections);
+        let dialled = |known: &Connection| known.id == id && known.direction == Direction::Outbound;
+        connections.into_iter().flatten().any(dialled)
+    }
+
     /// Whether there is a connection with a peer that leads through no relay.
     pub(crate) fn has_direct(&self, peer: &PeerId) -> bool {
         self.connections_of(peer).any(|(_, address)| !is_relayed(address))

@@ -27,10 +27,10 @@ use super::{
     transport::can_be_dialled,
 };
 use crate::{
-    config::{Config, Role, mesh_params},
-    mesh::{DialTarget, Effect, Mesh, Nat, Paths, ReserveFailure, Way},
+    config::{Config, Role, listens_nearby, mesh_params},
+    mesh::{Carrier, DialTarget, Effect, Mesh, Nat, Observation, PathFailure, Paths, ReserveFailure},
     reach::{Reach, ip_of, is_public, is_relayed},
-    status::{MiniNode, MiniNodeState, Upnp, WaysStatus},
+    status::{MiniNode, MiniNodeState, NatStatus, Upnp, WaysStatus},
     streams::Transport,
 };
 
@@ -42,6 +42,8 @@ const REACH_PAUSE: Duration = Duration::from_secs(2);
 const SUSPECT_PAUSE: Duration = Duration::from_secs(10);
 /// Peers whose last dial is remembered; the oldest are forgotten.
 const REACHED: usize = 1_024;
+/// What libp2p says when a relay does not know the peer that is asked for.
+const NO_RESERVATION: &str = "reservation";
 /// Addresses dialled for one peer by each way.
 const DIALLED: usize = 8;
 
@@ -67,6 +69,8 @@ pub(crate) struct Ways {
     mesh: Mesh,
     nat: Nat,
     paths: Paths,
+    /// Where the operator says that this peer is reached.
+    told: Vec<Multiaddr>,
     /// Listeners of ours at relays. Bounded by the relays that are asked.
     reservations: HashMap<ListenerId, PeerId>,
     /// Bounded by the limit on pending connections.
@@ -99,13 +103,16 @@ impl Ways {
                 mesh.remember(address);
             }
         }
+        // Where only loopback is listened on, this machine is the world.
+        let alone = !listens_nearby(&config.listen);
         Self {
             role: config.role,
             private_addresses: config.private_addresses,
             has_listeners: !config.listen.is_empty(),
             mesh,
-            nat: Nat::new(),
-            paths: Paths::new(local),
+            nat: Nat::new(alone),
+            paths: Paths::new(local, alone),
+            told: config.external.clone(),
             reservations: HashMap::new(),
             dials: HashMap::new(),
             attempts: HashMap::new(),
@@ -239,7 +246,7 @@ impl Actor {
             self.swarm.add_external_address(address.clone());
             self.external_changed();
         }
-        self.ways.nat.listens(address);
+        self.ways.nat.set_listening(&self.addresses);
     }
 
     /// A listen address is gone.
@@ -251,7 +258,6 @@ impl Actor {
             Some(ip) => self.ways.interfaces.went[usize::from(ip.is_ipv6())] = true,
             None => return,
         }
-        self.ways.nat.listens_no_more(address);
         if self.ways.role == Role::MiniNode {
             self.swarm.remove_external_address(address);
             self.external_changed();
@@ -262,7 +268,6 @@ impl Actor {
     pub(crate) fn announce(&mut self, external: &[Multiaddr]) {
         for address in external {
             self.swarm.add_external_address(address.clone());
-            self.ways.nat.told(address);
         }
         self.external_changed();
     }
@@ -281,10 +286,13 @@ impl Actor {
             tracing::debug!(%peer, ?connection, "closing a connection that a new one replaces");
             self.swarm.close_connection(connection);
         }
+        self.ways.paths.reached(&peer, !endpoint.is_relayed());
         if endpoint.is_relayed() {
             return;
         }
-        self.ways.paths.connected(&peer);
+        if endpoint.is_listener() && is_public(endpoint.get_remote_address()) {
+            self.reached_from_outside(now);
+        }
         let address = without_peer(endpoint.get_remote_address().clone());
         self.ways.mesh.handle_connected(peer, &address, now);
         self.drive_mesh(now);
@@ -313,8 +321,11 @@ impl Actor {
         let text = dial_failure(error);
         match self.ways.dials.remove(&id) {
             Some(Purpose::Mesh(target)) => self.ways.mesh.handle_dial_failed(target, &text, now),
-            Some(Purpose::Direct(peer)) => self.ways.paths.failed(&peer, Way::Direct, &text, now),
-            Some(Purpose::Relayed(peer)) => self.ways.paths.failed(&peer, Way::Relayed, &text, now),
+            Some(Purpose::Direct(peer)) => self.ways.paths.failed(peer, PathFailure::Direct(text)),
+            Some(Purpose::Relayed(peer)) if text.contains(NO_RESERVATION) => {
+                self.ways.paths.failed(peer, PathFailure::NoReservation);
+            }
+            Some(Purpose::Relayed(peer)) => self.ways.paths.failed(peer, PathFailure::Relayed(text)),
             None => {
                 if let Some(peer) = peer.filter(|peer| !self.table.has_direct(peer)) {
                     self.ways.mesh.handle_dial_failed(peer, &text, now);
@@ -329,13 +340,14 @@ impl Actor {
         let is_mini_node = info.protocols.iter().any(|name| name.as_ref() == HOP);
         self.ways.mesh.handle_identified(peer, is_mini_node, now);
         self.table.relays(&peer, is_mini_node);
-        let Some(remote) =
-            self.table.connections_of(&peer).find_map(|(other, address)| (other == id).then_some(address))
+        let Some(remote) = self
+            .table
+            .connections_of(&peer)
+            .find_map(|(other, address)| (other == id).then(|| address.clone()))
         else {
             return;
         };
-        let (place, relayed) = (Reach::of(remote), is_relayed(remote));
-        let transport = Transport::of(remote);
+        let (place, relayed) = (Reach::of(&remote), is_relayed(&remote));
         let usable = |address: &&Multiaddr| Reach::of(address) <= place && self.may_be_dialled(address);
         let listens: Vec<Multiaddr> =
             info.listen_addrs.iter().filter(usable).take(DIALLED).cloned().map(without_peer).collect();
@@ -349,21 +361,36 @@ impl Actor {
                     kademlia.add_address(&peer, address);
                 }
             }
-            if !relayed {
-                self.observed(peer, transport, info.observed_addr.clone(), now);
+            // Of a connection that the other side dialled, it can only say what it was told before.
+            if !relayed && self.table.dialled(&peer, id) {
+                self.observed(peer, &remote, info.observed_addr.clone(), now);
             }
         } else {
-            self.ways.paths.learn(peer, listens, now);
+            self.ways.paths.learn(peer, &listens, now);
         }
         self.drive_mesh(now);
     }
 
     /// A mini-node saw this peer there.
-    fn observed(&mut self, observer: PeerId, transport: Transport, address: Multiaddr, now: Instant) {
-        let Some(socket) = socket_of(&address) else { return };
-        self.ways.nat.observe(observer, transport, socket, now);
+    fn observed(&mut self, observer: PeerId, remote: &Multiaddr, address: Multiaddr, now: Instant) {
+        let (Some(observed), Some(observer_ip)) = (socket_of(&address), ip_of(remote)) else { return };
+        let carrier = match Transport::of(remote) {
+            Transport::Quic => Carrier::Udp,
+            Transport::Tcp => Carrier::Tcp,
+            Transport::Other => return,
+        };
+        self.ways.nat.observe(Observation { observer, observer_ip, carrier, observed, local: None }, now);
         if let Some(candidates) = self.swarm.behaviour_mut().candidates.as_mut() {
             candidates.observed(without_peer(address));
+        }
+    }
+
+    /// Somebody outside has just dialled this peer: what was confirmed is still so.
+    fn reached_from_outside(&mut self, now: Instant) {
+        let confirmed: Vec<Multiaddr> =
+            self.swarm.external_addresses().filter(|address| !is_relayed(address)).cloned().collect();
+        for address in confirmed {
+            self.ways.nat.tested(&address, true, now);
         }
     }
 
@@ -386,7 +413,6 @@ impl Actor {
             Err(error) => {
                 let error = innermost(&error);
                 tracing::debug!(%peer, error, "no way through both NATs");
-                self.ways.paths.failed(&peer, Way::Punched, &error, Instant::now());
             }
         }
     }
@@ -431,7 +457,7 @@ impl Actor {
             self.ways.mesh.learn(peer, &direct);
             return self.drive_mesh(now);
         }
-        self.ways.paths.learn(peer, addresses, now);
+        self.ways.paths.learn(peer, &addresses, now);
         if dial {
             self.dial_every_way(peer, false, now);
         }
@@ -476,7 +502,7 @@ impl Actor {
             self.ways.suspects.extend(doubted);
         }
         let relays = if self.ways.role == Role::Peer { self.ways.connected_mini_nodes() } else { Vec::new() };
-        let plan = self.ways.paths.plan(&peer, &relays, now);
+        let plan = self.ways.paths.plan(peer, &relays, now);
         tracing::debug!(%peer, suspect, direct = ?plan.direct, relayed = plan.relayed.len(), "dialling by every way");
         self.dial_one_way(peer, plan.direct, Purpose::Direct(peer));
         self.dial_one_way(peer, plan.relayed, Purpose::Relayed(peer));
@@ -507,6 +533,9 @@ impl Actor {
             self.interfaces_changed(&changes, now);
         }
         self.presence.set_relayed_only(self.ways.has_listeners && self.ways.nat.needs_relay(now));
+        for address in &self.ways.told {
+            self.ways.nat.tested(address, true, now);
+        }
         self.drive_mesh(now);
         let limit = self.relayed_idle;
         for connection in self.swarm.behaviour_mut().streams.idle_relayed(now, limit) {
@@ -535,7 +564,7 @@ impl Actor {
             self.ways.suspects.extend(doubted);
         }
         if lost {
-            self.ways.nat.network_changed(now);
+            self.ways.nat.network_changed();
             let external: Vec<Multiaddr> =
                 self.swarm.external_addresses().filter(|address| !is_relayed(address)).cloned().collect();
             if self.ways.role == Role::Peer {
@@ -548,14 +577,18 @@ impl Actor {
 
     /// Why a peer that is not connected is not.
     pub(super) fn why(&self, peer: &PeerId) -> Option<String> {
-        (!self.table.is_connected(peer))
-            .then(|| self.ways.paths.why(peer, !self.ways.connected_mini_nodes().is_empty()))
+        (!self.table.is_connected(peer)).then(|| self.ways.paths.why(peer, Instant::now()))
     }
 
     pub(super) fn ways_status(&self) -> WaysStatus {
         let now = Instant::now();
         WaysStatus {
-            nat: self.ways.nat.status(now),
+            nat: NatStatus {
+                reachability: self.ways.nat.reachability(now),
+                udp: self.ways.nat.kind(Carrier::Udp, now),
+                tcp: self.ways.nat.kind(Carrier::Tcp, now),
+                advice: self.ways.nat.advice(now),
+            },
             external: self.swarm.external_addresses().cloned().collect(),
             upnp: self.ways.upnp,
             mini_nodes: self.ways.mesh.status(),
