@@ -24,6 +24,9 @@ const ALL_SEEN: Duration = Duration::from_secs(60);
 /// Longest wait until the paths are what they should be, once all songs have come.
 const ALL_PATHS: Duration = Duration::from_secs(45);
 
+/// Changes of a pair's path that are kept.
+const STORY: usize = 40;
+
 /// Two homes of which the first one gets a song of the second.
 struct Pair {
     name: String,
@@ -41,6 +44,8 @@ struct Seen {
     now: Option<Link>,
     /// Since when on this path.
     since: f64,
+    /// Every path so far, for those who look into a failure.
+    story: Vec<String>,
 }
 
 /// Homes and what runs in them. Processes go before the namespaces.
@@ -160,6 +165,15 @@ impl World {
                     }
                     // A circuit that nobody uses is closed after a while, and dialled again when it is wanted.
                     let idle = link.is_none() && seen.now.as_ref().is_some_and(Link::is_relayed);
+                    if link != seen.now {
+                        let path = link
+                            .as_ref()
+                            .map_or("none".to_owned(), |link| format!("{} {}", link.path, link.transport));
+                        let line = format!("{after:.1} {path}");
+                        if seen.story.len() < STORY && seen.story.last() != Some(&line) {
+                            seen.story.push(line);
+                        }
+                    }
                     if link != seen.now && !idle {
                         (seen.now, seen.since) = (link, after);
                     }
@@ -213,6 +227,7 @@ impl World {
             let watching = scope.spawn(|| world.watch(&seen, &stop));
             // Else a panic below would wait for the watcher for ever.
             let _stops = StopOnDrop(&stop);
+            world.nodes.iter().for_each(Node::wait_ready);
             let blind = world.wait_seen();
             let got = world.get_all();
             let as_expected = || {
