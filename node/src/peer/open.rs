@@ -203,8 +203,7 @@ impl<'c> Opening<'c> {
             }
         };
         self.pin(&ledger)?;
-        if let Some(first) = network.take_if(|_| self.config.network.mini_node && self.insist.is_none()) {
-            // The network's name is a part of what mini-nodes speak, and was not known before.
+        if let Some(first) = network.take_if(|_| self.is_nameless()) {
             self.insist = Some(ledger.network());
             first.shutdown().await;
             network = Some(self.network_again(&node_key.seed()).await?);
@@ -265,12 +264,19 @@ impl<'c> Opening<'c> {
         Ok(peer)
     }
 
+    /// Whether this is a mini-node that does not know its network yet. The network's name is a part of what mini-nodes
+    /// speak, so that it only asks, and begins to listen when it has the answer.
+    fn is_nameless(&self) -> bool {
+        self.config.network.mini_node && self.insist.is_none()
+    }
+
     /// Starts the network. The port is the same on every start.
     async fn network(&mut self, node_seed: &[u8; 32]) -> anyhow::Result<Network> {
         let mut nonce = [0; 8];
         rand::rngs::SysRng.try_fill_bytes(&mut nonce).context("the system gives no randomness")?;
         let serves = self.reach == Reach::Serve;
-        let listen = if serves { self.listen()? } else { Vec::new() };
+        let listens = serves && !self.is_nameless();
+        let listen = if listens { self.listen()? } else { Vec::new() };
         let settings = &self.config.network;
         let mini_node = settings.mini_node;
         let limits = if mini_node {

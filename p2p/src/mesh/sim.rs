@@ -339,7 +339,7 @@ fn an_outage_of_the_line_ends_within_a_minute_or_two() {
     sim.line_is_down = true;
     let connections: Vec<(u16, u16)> = sim.connections.iter().copied().collect();
     connections.into_iter().for_each(|(at, from)| sim.later(NOTICED, at, from, What::Gone));
-    sim.run(600_000);
+    sim.run(300_000);
     sim.line_is_down = false;
     sim.run(100_000);
     sim.assert_whole();

@@ -13,7 +13,7 @@ use futures::{
     io::{ReadHalf, WriteHalf},
 };
 use libp2p::PeerId;
-use tokio::time;
+use tokio::{sync::watch, task, time};
 
 use super::{book::Book, refusal::Refusal};
 use crate::{
@@ -23,7 +23,8 @@ use crate::{
 
 /// The buffer of a direction in which bytes flow: as long as the longest piece that pacing lets go, and long enough that
 /// the cost of each turn does not show.
-const FLOWING_BYTES: usize = LONGEST_PIECE as usize;
+const FLOWING_BYTES: usize = 64 * 1024;
+const _: () = assert!(FLOWING_BYTES as u64 == LONGEST_PIECE);
 /// The buffer of a direction that waits: pings and small requests fit, and 1,024 circuits hold 4 MiB of them.
 const WAITING_BYTES: usize = 2 * 1024;
 
@@ -57,6 +58,8 @@ pub(super) enum Cut {
     TooLong(Duration),
     #[error("a peer takes nothing for {0:?}")]
     Stuck(Duration),
+    #[error("one half has ended, and the other says nothing for {0:?}")]
+    Left(Duration),
     #[error("{0}")]
     Broken(#[from] io::Error),
 }
@@ -66,7 +69,8 @@ pub(super) struct Carrier<'a> {
     pub(super) book: &'a Book,
     pub(super) pacer: &'a Pacer<Pair>,
     pub(super) pair: Pair,
-    /// A reader that takes nothing for so long ends its circuit.
+    /// A reader that takes nothing for so long ends its circuit, and so does a writer that brings nothing when the other
+    /// has ended its half.
     pub(super) write: Duration,
     /// How long it may last.
     pub(super) duration: Duration,
@@ -78,8 +82,9 @@ impl Carrier<'_> {
         let mut spent = self.book.spent();
         let (from_source, to_source) = source.split();
         let (from_destination, to_destination) = destination.split();
-        let there = self.direction(from_source, to_destination);
-        let back = self.direction(from_destination, to_source);
+        let half = watch::channel(false).0;
+        let there = self.direction(from_source, to_destination, &half);
+        let back = self.direction(from_destination, to_source, &half);
         tokio::select! {
             ended = try_join(there, back) => ended.map(|_| ()),
             () = time::sleep(self.duration) => Err(Cut::TooLong(self.duration)),
@@ -93,7 +98,9 @@ impl Carrier<'_> {
         &self,
         mut from: ReadHalf<PeerStream>,
         mut to: WriteHalf<PeerStream>,
+        half: &watch::Sender<bool>,
     ) -> Result<(), Cut> {
+        let mut other_ended = half.subscribe();
         let mut buffer = vec![0; WAITING_BYTES];
         loop {
             let at_once = from.read(&mut buffer).now_or_never();
@@ -104,13 +111,24 @@ impl Carrier<'_> {
                     if buffer.len() > WAITING_BYTES {
                         buffer = vec![0; WAITING_BYTES];
                     }
-                    from.read(&mut buffer).await?
+                    let left = async {
+                        // Its sender outlives both directions.
+                        let _ = other_ended.wait_for(|ended| *ended).await;
+                        time::sleep(self.write).await;
+                    };
+                    tokio::select! {
+                        read = from.read(&mut buffer) => read?,
+                        () = left => return Err(Cut::Left(self.write)),
+                    }
                 }
             };
             if read == 0 {
+                half.send_replace(true);
                 return self.in_time(to.close()).await;
             }
             self.write(&mut to, &buffer[..read]).await?;
+            // Two fast peers never make this task wait, and other tasks want their turn.
+            task::consume_budget().await;
             if read == buffer.len() && read < FLOWING_BYTES {
                 buffer = vec![0; FLOWING_BYTES];
             }

@@ -1,7 +1,7 @@
 //! A relay between peers that cannot reach one another: the serving side of circuit relay v2 ([`wire`]).
 //!
-//! [`table`] decides who may reserve and connect, and [`usage`] what may be carried (both pure); [`book`] is the lock
-//! around them. [`serve`] speaks with the two peers, [`carry`] moves the bytes at the pace of [`crate::pacing`]. The other
+//! `table` decides who may reserve and connect, and `usage` what may be carried (both pure); `book` is the lock
+//! around them. `serve` speaks with the two peers, `carry` moves the bytes at the pace of `pacing`. The other
 //! side, of peers that are reached through a relay, is libp2p's own.
 //!
 //! **Goals.** An honest pair is served while others flood: every count is bounded in all, by peer and by address, every

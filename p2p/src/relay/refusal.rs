@@ -5,6 +5,8 @@ use super::wire::Status;
 /// Each has its own number in the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub(super) enum Refusal {
+    #[error("too many requests at once")]
+    Handshakes,
     #[error("asked over a relayed connection")]
     Relayed,
     #[error("no address of this relay is known to be reachable")]
@@ -47,7 +49,8 @@ impl Refusal {
         match self {
             Self::Relayed | Self::Oneself => Status::PermissionDenied,
             Self::NoAddress | Self::TooOften => Status::ReservationRefused,
-            Self::Reservations
+            Self::Handshakes
+            | Self::Reservations
             | Self::ReservationsOfAddress
             | Self::Circuits
             | Self::CircuitsOfAddress
@@ -65,6 +68,7 @@ impl Refusal {
     /// Name in metrics.
     pub(super) fn name(self) -> &'static str {
         match self {
+            Self::Handshakes => "handshakes",
             Self::Relayed => "relayed",
             Self::NoAddress => "no_address",
             Self::TooOften => "too_often",

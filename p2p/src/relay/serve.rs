@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     book::{Book, Place, unix_now},
-    carry::{Carrier, Pair},
+    carry::{Carrier, Cut, Pair},
     refusal::Refusal,
     table::{Ends, Origin},
     wire::{self, HopKind, HopMessage, Peer, Reservation, Status, StopKind, StopMessage, WireError},
@@ -85,13 +85,14 @@ impl Relay {
         let Inbound { peer, mut stream, slot, .. } = inbound;
         let origin = Origin::from(stream.way().ip());
         let Some(place) = self.handshakes.take(origin) else {
-            return self.refuse(&mut stream, Refusal::Circuits).await;
+            return self.refuse(&mut stream, Refusal::Handshakes).await;
         };
         let request: HopMessage = match time::timeout(self.timeouts.message, wire::read(&mut stream)).await {
             Ok(Ok(request)) => request,
             Ok(Err(WireError::Ended(error))) => return Err(error.into()),
             Ok(Err(error)) => {
-                self.refuse(&mut stream, Refusal::Malformed).await?;
+                // Whether or not it still listens.
+                let _ = self.refuse(&mut stream, Refusal::Malformed).await;
                 return Err(Fault::Offence(Offence::Malformed, error.to_string()));
             }
             Err(_) => {
@@ -199,7 +200,7 @@ impl Relay {
         match carried {
             Ok(()) => tracing::debug!(%source, %destination, "a circuit ended"),
             Err(cut) => {
-                if let super::carry::Cut::Refused(refusal) = &cut {
+                if let Cut::Refused(refusal) = &cut {
                     self.book.count(*refusal);
                 }
                 tracing::debug!(%source, %destination, %cut, "a circuit was cut");

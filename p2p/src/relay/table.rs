@@ -111,19 +111,23 @@ impl<P: Copy + Eq + Hash, T: Clone> Table<P, T> {
 
     /// Reserves, or renews.
     pub(super) fn reserve(&mut self, peer: P, origin: Origin, via: T, now: Instant) -> Result<(), Refusal> {
-        if !self.asked_by.has(&peer, now) || !self.asked_from.has(&origin, now) {
+        let held = self.reservations.get(&peer).map(|reservation| reservation.origin);
+        // Strangers behind the same address do not keep a peer from renewing.
+        let renews = held == Some(origin);
+        if !self.asked_by.has(&peer, now) || !(renews || self.asked_from.has(&origin, now)) {
             return Err(Refusal::TooOften);
         }
         self.asked_by.take(peer, now);
-        self.asked_from.take(origin, now);
-        let held = self.reservations.get(&peer).map(|reservation| reservation.origin);
+        if !renews {
+            self.asked_from.take(origin, now);
+        }
         if held.is_none() && self.reservations.len() >= self.limits.reservations {
             self.expire(now);
             if self.reservations.len() >= self.limits.reservations {
                 return Err(Refusal::Reservations);
             }
         }
-        if held != Some(origin) && self.reserved_from.of(&origin) >= self.limits.reservations_per_ip {
+        if !renews && self.reserved_from.of(&origin) >= self.limits.reservations_per_ip {
             self.expire(now);
             if self.reserved_from.of(&origin) >= self.limits.reservations_per_ip {
                 return Err(Refusal::ReservationsOfAddress);

@@ -1,7 +1,7 @@
 //! Peers at either end of a circuit: on libp2p's own relay client, or speaking with the relay by hand. They share no code
 //! with ours.
 
-use std::{io, net::Ipv4Addr, time::Duration};
+use std::{io, time::Duration};
 
 use antiphon_p2p::{Config, Multiaddr, PeerId, RelayLimits, Timeouts, libp2p};
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
@@ -251,11 +251,6 @@ fn status(answer: &[u8]) -> u64 {
         [.., 0x28, low] => u64::from(*low),
         _ => panic!("no status in {answer:?}"),
     }
-}
-
-/// An address of this machine that no other test uses.
-pub(crate) fn loopback(last: u8) -> String {
-    format!("/ip4/{}/tcp/0", Ipv4Addr::new(127, 0, 9, last))
 }
 
 /// Waits until so many circuits are there.

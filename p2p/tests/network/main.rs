@@ -9,6 +9,7 @@
 
 mod audio;
 mod catchup;
+mod circuit_abuse;
 mod circuit_peer;
 mod circuits;
 mod connections;
