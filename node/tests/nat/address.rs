@@ -92,7 +92,7 @@ impl World {
             ("cable out for 20 s", Change::Cable(Duration::from_secs(20))),
         ]) {
             let path = |world: &Self| {
-                let link = world.nodes[0].links().remove(world.nodes[1].peer_id());
+                let link = world.nodes[0].links().remove(&world.nodes[1].peer_id());
                 link.map_or("none".to_owned(), |link| format!("{} {}", link.path, link.transport))
             };
             let path_before = path(self);

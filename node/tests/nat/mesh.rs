@@ -103,7 +103,7 @@ impl World {
     }
 
     /// Looks for a while, without a change of a peer, whether anybody loses sight of anything.
-    fn watch(&mut self, what: &str, away: Option<usize>, during: Duration) {
+    fn watch(&self, what: &str, away: Option<usize>, during: Duration) {
         let total = HOMES.len() as u64 * SONGS;
         let end = Instant::now() + during;
         let mut lost: Vec<(String, u64)> = Vec::new();
@@ -123,7 +123,7 @@ impl World {
         if !lost.is_empty() {
             self.say(&format!("{what}: for a while seen less: {lost:?}"));
         }
-        for (number, peer) in self.peers.iter_mut().enumerate() {
+        for (number, peer) in self.peers.iter().enumerate() {
             assert!(Some(number) == away || peer.is_alive(), "{what}: {} died", peer.label);
         }
     }

@@ -7,7 +7,7 @@ use std::{
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{Mutex, mpsc},
+    sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
 };
@@ -35,10 +35,11 @@ pub(crate) struct Node {
     arguments: Vec<String>,
     settings: Vec<(String, String)>,
     log: PathBuf,
-    child: Option<Child>,
-    ready: Value,
-    coming: Option<Mutex<mpsc::Receiver<(Value, Instant)>>>,
-    ready_at: Option<Instant>,
+    child: Option<Mutex<Child>>,
+    /// What it said when it was ready, and when that was.
+    ready: Arc<Mutex<Option<(Value, Instant)>>>,
+    /// Of a mini-node: where others join.
+    address: Option<String>,
 }
 
 impl Node {
@@ -55,8 +56,7 @@ impl Node {
     /// A mini-node, not started yet.
     pub(crate) fn mini(label: &str, server: &Server, join: &[&Self]) -> Self {
         let mut node = Self::new(label, &server.host, "mini-node", join);
-        // What others are told to join through.
-        node.ready = json!({ "address": format!("/ip4/{}/udp/{PORT}/quic-v1", server.line.address) });
+        node.address = Some(format!("/ip4/{}/udp/{PORT}/quic-v1", server.line.address));
         node
     }
 
@@ -81,9 +81,8 @@ impl Node {
             settings: Vec::new(),
             log,
             child: None,
-            ready: Value::Null,
-            coming: None,
-            ready_at: None,
+            ready: Arc::default(),
+            address: None,
         }
     }
 
@@ -111,7 +110,7 @@ impl Node {
 
     /// Of a mini-node: where others join.
     pub(crate) fn address(&self) -> String {
-        self.ready["address"].as_str().expect("a mini-node").to_owned()
+        self.address.clone().expect("a mini-node")
     }
 
     /// The same for those who cannot use UDP.
@@ -129,30 +128,32 @@ impl Node {
         command.args(&self.arguments).stdout(Stdio::piped()).stderr(log);
         let mut child = command.spawn().unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
-        let (tell, coming) = mpsc::channel();
+        let ready = Arc::new(Mutex::new(None));
+        let told = ready.clone();
         thread::spawn(move || {
             let mut line = String::new();
             if out.read_line(&mut line).is_ok()
-                && let Ok(ready) = serde_json::from_str(&line)
+                && let Ok(said) = serde_json::from_str(&line)
             {
-                let _ = tell.send((ready, Instant::now()));
+                *told.lock().unwrap() = Some((said, Instant::now()));
             }
             // Kept from a broken pipe.
             let _ = std::io::copy(&mut out, &mut std::io::sink());
         });
-        (self.child, self.coming) = (Some(child), Some(Mutex::new(coming)));
+        (self.child, self.ready) = (Some(Mutex::new(child)), ready);
     }
 
     /// Waits until the process is ready.
-    pub(crate) fn wait_ready(&mut self) {
-        let coming = self.coming.take().expect("a process that was started");
-        let Ok((ready, at)) = coming.into_inner().unwrap().recv_timeout(START) else {
+    pub(crate) fn wait_ready(&self) {
+        let mut ended = None;
+        let ready = until(START, || {
+            ended = self.child.as_ref().and_then(|child| child.lock().unwrap().try_wait().unwrap());
+            ended.is_some() || self.is_ready()
+        });
+        if ready.is_none() || ended.is_some() {
             self.show_log();
-            panic!("{} does not start", self.label);
-        };
-        let address = self.ready["address"].take();
-        (self.ready, self.ready_at) = (ready, Some(at));
-        self.ready["address"] = address;
+            panic!("{} does not start: {ended:?}", self.label);
+        }
     }
 
     pub(crate) fn up(&mut self) {
@@ -162,7 +163,7 @@ impl Node {
 
     /// kill -9.
     pub(crate) fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
+        if let Some(mut child) = self.child.take().map(|child| child.into_inner().unwrap()) {
             child.kill().unwrap();
             child.wait().unwrap();
         }
@@ -170,34 +171,44 @@ impl Node {
 
     /// SIGTERM, and waits for the end.
     pub(crate) fn stop(&mut self) {
-        if let Some(mut child) = self.child.take() {
+        if let Some(mut child) = self.child.take().map(|child| child.into_inner().unwrap()) {
             signal(child.id(), "TERM");
             child.wait().unwrap();
         }
     }
 
     /// Whether the process is still the one that was started.
-    pub(crate) fn is_alive(&mut self) -> bool {
-        self.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_none())
+    pub(crate) fn is_alive(&self) -> bool {
+        self.child.as_ref().is_some_and(|child| child.lock().unwrap().try_wait().unwrap().is_none())
     }
 
-    pub(crate) fn peer_id(&self) -> &str {
-        self.ready["peer_id"].as_str().expect("a process that is ready")
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.lock().unwrap().is_some()
+    }
+
+    fn ready(&self) -> (Value, Instant) {
+        self.ready.lock().unwrap().clone().expect("a process that is ready")
+    }
+
+    pub(crate) fn peer_id(&self) -> String {
+        self.ready().0["peer_id"].as_str().unwrap().to_owned()
     }
 
     /// When the process was ready.
     pub(crate) fn ready_at(&self) -> Instant {
-        self.ready_at.expect("a process that is ready")
+        self.ready().1
     }
 
-    /// Where it listens.
-    pub(crate) fn listens_on(&self, part: &str) -> bool {
-        self.ready["listen"].to_string().contains(part)
+    /// Whether it listens on an address that begins so.
+    pub(crate) fn listens_on(&self, beginning: &str) -> bool {
+        let listen = self.ready().0["listen"].take();
+        listen.as_array().unwrap().iter().any(|address| address.as_str().unwrap().starts_with(beginning))
     }
 
     /// Asks the process over its control socket, as its commands do, without the cost of a process for each question.
     pub(crate) fn ask(&self, request: &Value) -> Result<Value, String> {
-        let socket = self.ready["control"].as_str().expect("a process that is ready");
+        let ready = self.ready().0;
+        let socket = ready["control"].as_str().unwrap();
         let broken = |error: std::io::Error| format!("{}: {error}", self.label);
         let mut stream = UnixStream::connect(socket).map_err(broken)?;
         stream.set_read_timeout(Some(Duration::from_secs(120))).map_err(broken)?;
@@ -246,7 +257,8 @@ impl Node {
         let done = self.machine.command().args(["get", content, "--json"]).output().unwrap();
         let said = String::from_utf8_lossy(&done.stderr);
         if !done.status.success() {
-            return Err(format!("{}: {said}", self.label));
+            // What comes before is progress.
+            return Err(format!("{}: {}", self.label, said.lines().last().unwrap_or_default()));
         }
         let got: Value = serde_json::from_slice(&done.stdout).unwrap();
         let found = hash(Path::new(got["path"].as_str().unwrap()));
@@ -284,10 +296,16 @@ pub(crate) struct Link {
     pub(crate) via: String,
 }
 
+impl Link {
+    pub(crate) fn is_relayed(&self) -> bool {
+        self.path == "relayed"
+    }
+}
+
 /// Starts all of them at once.
 pub(crate) fn start_all(nodes: &mut [Node]) {
     nodes.iter_mut().for_each(Node::start);
-    nodes.iter_mut().for_each(Node::wait_ready);
+    nodes.iter().for_each(Node::wait_ready);
 }
 
 /// Waits until something is so, and says how long that took. None: it was not so in time.

@@ -102,10 +102,14 @@ impl World {
         }
     }
 
-    /// The mini-node between the two.
+    /// The mini-node between the two, as the one that dialled knows it.
     fn relay(&self) -> Option<usize> {
-        let link = self.listener.links().remove(self.artist.peer_id())?;
-        self.minis.iter().position(|mini| mini.peer_id() == link.via)
+        let [artist, listener] = [&self.artist, &self.listener].map(|node| node.peer_id());
+        let links = [self.listener.links().remove(&artist), self.artist.links().remove(&listener)];
+        links
+            .into_iter()
+            .flatten()
+            .find_map(|link| self.minis.iter().position(|mini| mini.peer_id() == link.via))
     }
 
     fn fail(&mut self, failure: Failure) {
