@@ -56,10 +56,6 @@ const JOIN_PAUSE: Duration = Duration::from_secs(2);
 /// How long a first start without a peer to join through looks for peers in the local network, and how often.
 const NEARBY_WITHIN: Duration = Duration::from_secs(3);
 const NEARBY_PAUSE: Duration = Duration::from_millis(200);
-/// How long the sockets of a network that was shut down may stay open, and how often they are tried: three probe time-outs
-/// of the slowest connection, which is a second or two over a long way.
-const DRAINED_WITHIN: Duration = Duration::from_secs(10);
-const DRAIN_PAUSE: Duration = Duration::from_millis(100);
 /// How long a start waits to hear that a named peer is of another network.
 const ASK_WITHIN: Duration = Duration::from_secs(3);
 /// First and longest pause after which waiting registrations are handed in again; at once when another peer is followed.
@@ -207,7 +203,8 @@ impl<'c> Opening<'c> {
         if let Some(first) = network.take_if(|_| self.is_nameless()) {
             self.insist = Some(ledger.network());
             first.shutdown().await;
-            network = Some(self.network_again(&node_key.seed()).await?);
+            self.registry = Registry::default();
+            network = Some(self.network(&node_key.seed()).await?);
         }
 
         let (upstream_in, upstream) = watch::channel(None);
@@ -337,22 +334,6 @@ impl<'c> Opening<'c> {
             }
         });
         Ok(network)
-    }
-
-    /// The network again, on the addresses of one that was shut down a moment ago. QUIC keeps its socket until the last
-    /// connection has drained.
-    async fn network_again(&mut self, node_seed: &[u8; 32]) -> anyhow::Result<Network> {
-        let start = tokio::time::Instant::now();
-        loop {
-            self.registry = Registry::default();
-            match self.network(node_seed).await {
-                Err(error) if start.elapsed() < DRAINED_WITHIN => {
-                    tracing::debug!(error = format!("{error:#}"), "the network cannot start again yet");
-                    tokio::time::sleep(DRAIN_PAUSE).await;
-                }
-                done => return done,
-            }
-        }
     }
 
     fn listen(&mut self) -> anyhow::Result<Vec<Multiaddr>> {

@@ -659,6 +659,12 @@ impl Presence {
         if connected.len() >= enough { Vec::new() } else { missing.into_iter().take(most).collect() }
     }
 
+    /// Whether a peer that was heard of is reached through relays only, by its own word.
+    #[must_use]
+    pub fn is_relayed_only(&self, peer: &PeerId) -> bool {
+        self.peers.get(peer).is_some_and(|other| other.said.flags.relayed_only)
+    }
+
     /// Whether a peer that was heard of is a mini-node, by its own word.
     #[must_use]
     pub fn is_mini_node(&self, peer: &PeerId) -> bool {

@@ -167,6 +167,11 @@ impl Shared {
         self.0.network.get().copied()
     }
 
+    /// Whether another peer is reached through relays only, by its own word.
+    pub(crate) fn is_relayed_only(&self, peer: &PeerId) -> bool {
+        self.core().is_relayed_only(peer)
+    }
+
     /// Whether this peer is reached through relays only.
     pub(crate) fn set_relayed_only(&self, relayed_only: bool) {
         self.core().set_relayed_only(relayed_only);

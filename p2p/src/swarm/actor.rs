@@ -244,7 +244,7 @@ impl Actor {
             }
             Command::Penalize { peer, offence } => self.handle_offence(peer, offence),
             Command::Peers { reply } => {
-                let _ = reply.send(self.table.infos());
+                let _ = reply.send(self.peer_infos());
             }
             Command::AddExternalAddress { address } => {
                 self.swarm.add_external_address(address);

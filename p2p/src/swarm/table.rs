@@ -73,7 +73,6 @@ struct Connection {
     since: SystemTime,
     rtt: Option<Duration>,
     nonce: Option<u64>,
-    punched: bool,
 }
 
 #[derive(Debug, Default)]
@@ -114,7 +113,6 @@ impl Table {
             since: SystemTime::now(),
             rtt: None,
             nonce: None,
-            punched: false,
         });
         let first = entry.connections.len() == 1;
         self.traffic.add(peer);
@@ -204,14 +202,6 @@ impl Table {
         }
     }
 
-    /// Notes that a connection leads through routers that both sides opened.
-    pub(crate) fn punched(&mut self, peer: &PeerId, id: ConnectionId) {
-        let connections = self.peers.get_mut(peer).map(|entry| &mut entry.connections);
-        if let Some(connection) = connections.into_iter().flatten().find(|connection| connection.id == id) {
-            connection.punched = true;
-        }
-    }
-
     /// Where a connected peer can be dialled.
     pub(crate) fn addresses_of(&self, peer: &PeerId) -> Vec<Multiaddr> {
         self.peers.get(peer).map(|entry| entry.listens.clone()).unwrap_or_default()
@@ -243,11 +233,7 @@ impl Table {
             transport: used.transport,
             direction: used.direction,
             rtt: used.rtt,
-            path: match (is_relayed(&used.addr), used.punched) {
-                (true, _) => Path::Relayed,
-                (false, true) => Path::Punched,
-                (false, false) => Path::Direct,
-            },
+            path: if is_relayed(&used.addr) { Path::Relayed } else { Path::Direct },
             via: relay_of(&used.addr),
             agent: entry.agent.clone(),
             mini_node: entry.mini_node,

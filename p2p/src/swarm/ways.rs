@@ -23,6 +23,7 @@ use libp2p::{
 };
 
 use super::{
+    PeerInfo,
     actor::{Actor, innermost},
     transport::can_be_dialled,
 };
@@ -30,7 +31,7 @@ use crate::{
     config::{Config, Role, listens_nearby, mesh_params},
     mesh::{Carrier, DialTarget, Effect, Mesh, Nat, Observation, PathFailure, Paths, ReserveFailure},
     reach::{Reach, ip_of, is_public, is_relayed},
-    status::{MiniNode, MiniNodeState, NatStatus, Upnp, WaysStatus},
+    status::{MiniNode, MiniNodeState, NatStatus, Path, Upnp, WaysStatus},
     streams::Transport,
 };
 
@@ -406,10 +407,7 @@ impl Actor {
     pub(super) fn handle_dcutr(&mut self, event: dcutr::Event) {
         let peer = event.remote_peer_id;
         match event.result {
-            Ok(id) => {
-                tracing::debug!(%peer, "a way through both NATs");
-                self.table.punched(&peer, id);
-            }
+            Ok(_) => tracing::debug!(%peer, "a way through both NATs"),
             Err(error) => {
                 let error = innermost(&error);
                 tracing::debug!(%peer, error, "no way through both NATs");
@@ -549,7 +547,9 @@ impl Actor {
         if !lost && !self.ways.connected_mini_nodes().is_empty() {
             return;
         }
-        tracing::info!(lost, "the addresses of this machine changed; looking for ways anew");
+        if lost {
+            tracing::info!("the addresses of this machine changed; looking for ways anew");
+        }
         for peer in self.table.connected().copied().collect::<Vec<_>>() {
             let went = |address: &Multiaddr| {
                 Reach::of(address) != Reach::Loopback
@@ -578,6 +578,21 @@ impl Actor {
     /// Why a peer that is not connected is not.
     pub(super) fn why(&self, peer: &PeerId) -> Option<String> {
         (!self.table.is_connected(peer)).then(|| self.ways.paths.why(peer, Instant::now()))
+    }
+
+    /// The connected peers, with the way to each. Between two that nobody can dial, a direct connection leads through
+    /// routers that both opened from inside, whichever of their dials it came of.
+    pub(super) fn peer_infos(&self) -> Vec<PeerInfo> {
+        let mut infos = self.table.infos();
+        if self.ways.has_listeners && self.ways.nat.needs_relay(Instant::now()) {
+            let hidden = |info: &&mut PeerInfo| {
+                info.path == Path::Direct
+                    && is_public(&info.addr)
+                    && self.presence.is_relayed_only(&info.peer)
+            };
+            infos.iter_mut().filter(hidden).for_each(|info| info.path = Path::Punched);
+        }
+        infos
     }
 
     pub(super) fn ways_status(&self) -> WaysStatus {
