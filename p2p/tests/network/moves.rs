@@ -22,11 +22,13 @@ const ON_THE_WAY: u64 = 2 * MIB;
 
 /// A peer that serves a file at 4 MiB/s, so that there is time to do something while it comes.
 async fn slow_server(listen: &[&str], bytes: &[u8]) -> Peer {
-    let total_bytes_per_second = NonZeroU64::new(4 * MIB);
-    let uploads = UploadLimits { total_bytes_per_second, ..UploadLimits::default() };
-    let server = start(Config { uploads, ..config(listen) }, rand::random()).await;
+    let server = start(Config { uploads: at(4 * MIB), ..config(listen) }, rand::random()).await;
     server.library.add(bytes);
     server
+}
+
+fn at(bytes_per_second: u64) -> UploadLimits {
+    UploadLimits { total_bytes_per_second: NonZeroU64::new(bytes_per_second), ..UploadLimits::default() }
 }
 
 async fn address(of: &Peer, transport: Transport) -> Multiaddr {
@@ -70,6 +72,8 @@ async fn a_download_moves_to_a_better_connection_and_the_old_one_is_closed() {
     let wanted = Wanted::new(ContentHash::of(&bytes), 16 * MIB, vec![id]);
     let better = async {
         until(&wanted, 3 * MIB).await;
+        // Slow enough that the download is still there when the old connection is gone.
+        server.network.set_upload_limits(at(MIB / 8));
         connect_again(&reader, address(&server, Transport::Quic).await).await;
         // It is not used any more, or it would stay.
         eventually(|| async { connections(&reader).await == 1 }).await;
@@ -77,6 +81,7 @@ async fn a_download_moves_to_a_better_connection_and_the_old_one_is_closed() {
         assert_eq!(known[0].transport, Transport::Quic);
         let verified = wanted.progress.borrow().verified_bytes;
         assert!(verified < 16 * MIB, "it was closed while the download went on");
+        server.network.set_upload_limits(UploadLimits::default());
     };
     let (downloaded, ()) = tokio::join!(wanted.run(&reader, wanted.download()), better);
     let downloaded = downloaded.unwrap();
