@@ -116,6 +116,8 @@ mod tests {
             transport: Transport::Tcp,
             direction: Direction::Outbound,
             rtt: Some(Duration::from_millis(rtt_ms)),
+            path: antiphon_p2p::status::Path::Direct,
+            via: None,
             agent: String::new(),
             mini_node,
             connected_since: SystemTime::now(),

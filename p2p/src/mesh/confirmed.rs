@@ -65,14 +65,6 @@ impl Confirmations {
         self.tests.iter().any(|tests| !tests.is_confirmed(now) && now < tests.tested + CONFIRMED_FOR)
     }
 
-    pub(super) fn expiries(&self) -> impl Iterator<Item = Instant> {
-        self.tests
-            .iter()
-            .flat_map(|tests| [Some(tests.tested), tests.reached])
-            .flatten()
-            .map(|at| at + CONFIRMED_FOR)
-    }
-
     fn add(&mut self, address: Multiaddr, now: Instant) -> usize {
         if self.tests.len() >= ADDRESSES {
             let oldest = (0..self.tests.len()).min_by_key(|place| {

@@ -25,5 +25,5 @@ pub(crate) use self::{
     nat::{Carrier, Nat, Observation},
     node::{DialTarget, ReserveFailure},
     params::MeshParams,
-    paths::{PathFailure, Paths, Plan},
+    paths::{PathFailure, Paths},
 };

@@ -185,12 +185,6 @@ impl Nat {
         self.confirmations.addresses(now).cloned().collect()
     }
 
-    /// When an answer given now may change by itself.
-    pub(crate) fn expires(&self, now: Instant) -> Option<Instant> {
-        let seen = self.seen.iter().map(|(at, _)| *at + OBSERVED_FOR);
-        seen.chain(self.confirmations.expiries()).filter(|at| *at > now).min()
-    }
-
     /// For people: what NAT this is, what it means, and what can be done.
     pub(crate) fn advice(&self, now: Instant) -> String {
         let port = self.listening.iter().map(|(_, own)| own.port()).next();

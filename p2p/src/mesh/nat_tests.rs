@@ -97,13 +97,13 @@ fn observations_are_bounded_and_age() {
     (0..200).for_each(|number| nat.observe(seen(number, Carrier::Tcp, OUT, 40_000), now));
     assert_eq!(nat.seen.len(), 32);
     assert_eq!(nat.kind(Carrier::Udp, now), NatKind::Cone);
-    let later = nat.expires(now).unwrap();
+    let later = now + Duration::from_secs(24 * 3_600);
     assert_eq!(nat.kind(Carrier::Udp, later), NatKind::Unknown);
     // The newest word of each counts: the router was restarted.
     (190..200).for_each(|number| nat.observe(seen(number, Carrier::Udp, OUT, 50_000), now));
     assert_eq!(nat.external(Carrier::Udp, now)[0].port(), 50_000);
     nat.network_changed();
-    assert_eq!((nat.kind(Carrier::Udp, now), nat.expires(now)), (NatKind::Unknown, None));
+    assert_eq!(nat.kind(Carrier::Udp, now), NatKind::Unknown);
 }
 
 #[test]
@@ -132,9 +132,7 @@ fn a_relay_is_needed_until_somebody_gets_through() {
     nat.tested(&four, true, now);
     assert!(!nat.needs_relay(now));
     // Nobody tests again.
-    while let Some(at) = nat.expires(now) {
-        now = at;
-    }
+    now += Duration::from_secs(2 * 3_600);
     assert_eq!((nat.reachability(now), nat.needs_relay(now)), (Reachability::Unknown, true));
     // Within a home network, or through a relay, everybody is reachable.
     let inside: Multiaddr = "/ip4/192.168.1.7/tcp/7710".parse().unwrap();
@@ -182,7 +180,6 @@ proptest! {
             nat.tested(&format!("/ip4/{OUT}/tcp/{port}").parse().unwrap(), flag, now);
             prop_assert!(nat.seen.len() <= 32 && nat.confirmed(now).len() <= 16);
             prop_assert!(nat.external(Carrier::Udp, now).len() <= 8);
-            prop_assert!(nat.expires(now).is_none_or(|at| at > now));
             prop_assert!(nat.needs_relay(now) || nat.reachability(now) == Reachability::Public);
         }
     }

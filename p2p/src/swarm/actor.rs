@@ -167,6 +167,7 @@ impl Actor {
         let mut ticks = time::interval(TICK);
         ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         let done = loop {
+            let mesh = self.mesh_timeout();
             tokio::select! {
                 command = self.commands.recv() => match command {
                     None => break None,
@@ -175,6 +176,7 @@ impl Actor {
                 },
                 event = self.swarm.select_next_some() => self.handle_event(event),
                 _ = ticks.tick() => self.handle_tick(Instant::now()),
+                () = until(mesh) => self.drive_mesh(Instant::now()),
             }
         };
         self.close().await;
@@ -538,6 +540,14 @@ impl Actor {
                 }
             }
         }
+    }
+}
+
+/// Waits until then; for ever when there is no such time.
+async fn until(then: Option<Instant>) {
+    match then {
+        Some(then) => time::sleep_until(then.into()).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -381,16 +381,17 @@ impl Actor {
             Transport::Other => return,
         };
         self.ways.nat.observe(Observation { observer, observer_ip, carrier, observed, local: None }, now);
+        let external = self.ways.nat.external(carrier, now);
         if let Some(candidates) = self.swarm.behaviour_mut().candidates.as_mut() {
-            candidates.observed(without_peer(address));
+            for socket in external {
+                candidates.observed(multiaddr_of(carrier, socket));
+            }
         }
     }
 
     /// Somebody outside has just dialled this peer: what was confirmed is still so.
     fn reached_from_outside(&mut self, now: Instant) {
-        let confirmed: Vec<Multiaddr> =
-            self.swarm.external_addresses().filter(|address| !is_relayed(address)).cloned().collect();
-        for address in confirmed {
+        for address in self.ways.nat.confirmed(now) {
             self.ways.nat.tested(&address, true, now);
         }
     }
@@ -523,6 +524,11 @@ impl Actor {
         }
     }
 
+    /// When the mesh wants to be asked again, if it does.
+    pub(super) fn mesh_timeout(&self) -> Option<Instant> {
+        self.ways.mesh.poll_timeout()
+    }
+
     /// What happens now and then.
     pub(super) fn tick_ways(&mut self, now: Instant) {
         let changes = std::mem::take(&mut self.ways.interfaces);
@@ -625,6 +631,14 @@ fn socket_of(address: &Multiaddr) -> Option<SocketAddr> {
         Protocol::Udp(port) | Protocol::Tcp(port) => Some(SocketAddr::new(ip, port)),
         _ => None,
     })
+}
+
+fn multiaddr_of(carrier: Carrier, socket: SocketAddr) -> Multiaddr {
+    let address = Multiaddr::from(socket.ip());
+    match carrier {
+        Carrier::Udp => address.with(Protocol::Udp(socket.port())).with(Protocol::QuicV1),
+        Carrier::Tcp => address.with(Protocol::Tcp(socket.port())),
+    }
 }
 
 /// The reason of a failed dial, for people: what each address said, in short.
