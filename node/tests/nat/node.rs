@@ -123,8 +123,8 @@ impl Node {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.namespace, env!("CARGO_BIN_EXE_antiphon")]);
         self.machine.dress(&mut command);
-        // As it is by default: other tests let mini-nodes dial on loopback.
-        command.env_remove("ANTIPHON__NETWORK__ALLOW_PRIVATE");
+        // As it is in the world.
+        command.env("ANTIPHON__NETWORK__ALLOW_PRIVATE", "false");
         command.envs(self.settings.iter().map(|(key, value)| (key, value)));
         let log = File::options().create(true).append(true).open(&self.log).unwrap();
         command.args(&self.arguments).stdout(Stdio::piped()).stderr(log);

@@ -80,6 +80,8 @@ pub(crate) struct Ways {
     attempts: HashMap<PeerId, Attempt>,
     /// Connections that are dead if there is another. Bounded by the limit on connections.
     suspects: HashSet<ConnectionId>,
+    /// Whether anybody was ever connected.
+    met: bool,
     /// Addresses of interfaces came or went since the last tick.
     interfaces: Interfaces,
     upnp: Upnp,
@@ -118,6 +120,7 @@ impl Ways {
             dials: HashMap::new(),
             attempts: HashMap::new(),
             suspects: HashSet::new(),
+            met: false,
             interfaces: Interfaces::default(),
             upnp: if config.upnp { Upnp::Searching } else { Upnp::Off },
         }
@@ -276,6 +279,7 @@ impl Actor {
     pub(super) fn way_opened(&mut self, peer: PeerId, id: ConnectionId, endpoint: &ConnectedPoint) {
         let now = Instant::now();
         self.ways.dials.remove(&id);
+        self.ways.met = true;
         // What was in doubt is not needed any more.
         let doubted: Vec<ConnectionId> = self
             .table
@@ -550,7 +554,8 @@ impl Actor {
 
     fn interfaces_changed(&mut self, changes: &Interfaces, now: Instant) {
         let lost = changes.went != [false; 2];
-        if !lost && !self.ways.connected_mini_nodes().is_empty() {
+        // A new address is of interest to whoever has lost the others; on starting, dials are on their way.
+        if !lost && (!self.ways.met || !self.ways.connected_mini_nodes().is_empty()) {
             return;
         }
         if lost {
