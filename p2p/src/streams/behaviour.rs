@@ -21,8 +21,9 @@ use tokio::sync::{mpsc, watch};
 use super::{
     OpenError, OpenRequest, Usage,
     handler::{Accept, HELD_WHEN_IDLE, Handler},
-    rank::{Rank, ip_of, is_relayed},
+    rank::{Rank, dialled},
 };
+use crate::reach::{ip_of, is_relayed};
 
 /// A connection that is not the best one is closed after this, if nothing uses it: the streams that were opened on it
 /// before the better one came are through by then.
@@ -88,7 +89,7 @@ impl Behaviour {
     pub(crate) fn idle_relayed(&mut self, now: Instant, limit: Duration) -> Vec<ConnectionId> {
         let mut found = Vec::new();
         for connection in self.peers.values_mut().flatten().filter(|connection| connection.relayed) {
-            if Arc::strong_count(&connection.usage) > 2 {
+            if Arc::strong_count(&connection.usage) > HELD_WHEN_IDLE {
                 connection.used = now;
             } else if now.saturating_duration_since(connection.used) >= limit {
                 found.push(connection.id);
@@ -168,7 +169,7 @@ impl NetworkBehaviour for Behaviour {
                     since: Instant::now(),
                     used: Instant::now(),
                     relayed: established.endpoint.is_relayed(),
-                    we_dialled: established.endpoint.is_dialer(),
+                    we_dialled: dialled(established.endpoint),
                     usage,
                 });
                 mark_superseded(connections);

@@ -27,8 +27,8 @@ use tokio::{
 };
 
 pub(crate) use behaviour::Behaviour;
-pub(crate) use rank::Rank;
 pub use rank::Transport;
+pub(crate) use rank::{Rank, dialled};
 
 use crate::slots::{Slot, Slots};
 

@@ -1,8 +1,10 @@
 //! Which of several connections with one peer is the one to use.
 
-use std::net::IpAddr;
-
-use libp2p::{Multiaddr, PeerId, core::ConnectedPoint, multiaddr::Protocol};
+use libp2p::{
+    Multiaddr, PeerId,
+    core::{ConnectedPoint, Endpoint},
+    multiaddr::Protocol,
+};
 
 /// How a connection travels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,6 +53,12 @@ pub(crate) struct Rank {
     dialled_by_larger: bool,
 }
 
+/// Whether this side is the one that dialled. Of a connection through two NATs both did at the same moment, and one of
+/// them took the other part by agreement.
+pub(crate) fn dialled(endpoint: &ConnectedPoint) -> bool {
+    matches!(endpoint, ConnectedPoint::Dialer { role_override: Endpoint::Dialer, .. })
+}
+
 impl Rank {
     pub(crate) fn new(local: &PeerId, remote: &PeerId, endpoint: &ConnectedPoint) -> Self {
         let address = match endpoint {
@@ -61,28 +69,16 @@ impl Rank {
         Self {
             relayed: endpoint.is_relayed(),
             transport: Transport::of(address),
-            dialled_by_larger: endpoint.is_dialer() != local_is_smaller,
+            dialled_by_larger: dialled(endpoint) != local_is_smaller,
         }
-    }
-}
-
-/// Whether an address leads through another peer.
-pub(super) fn is_relayed(address: &Multiaddr) -> bool {
-    address.iter().any(|part| part == Protocol::P2pCircuit)
-}
-
-/// The IP address that an address begins with.
-pub(super) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
-    match address.iter().next() {
-        Some(Protocol::Ip4(ip)) => Some(ip.into()),
-        Some(Protocol::Ip6(ip)) => Some(ip.into()),
-        _ => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use libp2p::Multiaddr;
+
+    use crate::reach::{ip_of, is_relayed};
 
     #[test]
     fn addresses_say_how_they_lead_to_a_peer() {

@@ -42,7 +42,7 @@ use crate::{
     presence::task::Shared,
     reach::is_relayed,
     score::{Offence, Scores, Verdict},
-    streams::Transport,
+    streams::{Transport, dialled},
 };
 
 /// How often bans, duplicates and the like are looked at.
@@ -58,10 +58,17 @@ type Waiter = oneshot::Sender<Result<PeerId, ConnectError>>;
 
 /// A dial on its way and who waits for it.
 #[derive(Debug)]
-struct Dial {
-    address: Multiaddr,
-    peer: Option<PeerId>,
-    waiters: Vec<Waiter>,
+pub(super) struct Dial {
+    pub(super) address: Multiaddr,
+    pub(super) peer: Option<PeerId>,
+    pub(super) waiters: Vec<Waiter>,
+}
+
+impl Dial {
+    /// Whether this is a dial of the peer, or of whoever is at the address.
+    pub(super) fn is_of(&self, peer: Option<PeerId>, address: &Multiaddr) -> bool {
+        (peer.is_some() && self.peer == peer) || self.address == *address
+    }
 }
 
 /// What an actor is made of.
@@ -107,7 +114,7 @@ pub(crate) struct Actor {
     redials: HashMap<PeerId, (Instant, Vec<Multiaddr>)>,
     scores: Scores,
     /// Bounded by the limit on pending connections.
-    dials: HashMap<ConnectionId, Dial>,
+    pub(super) dials: HashMap<ConnectionId, Dial>,
     /// Reasons of disconnects of ours, until the last connection is closed.
     leaving: HashMap<PeerId, DisconnectReason>,
     pub(super) addresses: BTreeSet<Multiaddr>,
@@ -275,8 +282,7 @@ impl Actor {
             let _ = reply.send(Ok(peer));
             return;
         }
-        let same = |dial: &&mut Dial| dial.address == address || (peer.is_some() && dial.peer == peer);
-        if let Some(dial) = self.dials.values_mut().find(same) {
+        if let Some(dial) = self.dials.values_mut().find(|dial| dial.is_of(peer, &address)) {
             dial.waiters.push(reply);
             return;
         }
@@ -387,7 +393,7 @@ impl Actor {
                 self.answer_dials(peer_id, connection_id);
                 if self.table.established(peer_id, connection_id, &endpoint) {
                     self.metrics.peers.inc();
-                    self.presence.connected(peer_id, endpoint.is_dialer());
+                    self.presence.connected(peer_id, dialled(&endpoint));
                     self.changed();
                     self.events.send(Event::Connected { peer: peer_id, addr });
                 }

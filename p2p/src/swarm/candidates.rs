@@ -21,6 +21,8 @@ use libp2p::{
     },
 };
 
+use crate::reach::{ip_of, is_relayed};
+
 /// Candidates that wait to be told; an address more is one that a later connection shows again.
 const QUEUE: usize = 32;
 /// Candidates that are tested at once at most: two transports on a few interfaces, and what a router maps them to.
@@ -102,10 +104,12 @@ impl NetworkBehaviour for Candidates {
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
-        if let FromSwarm::NewExternalAddrCandidate(candidate) = &event
-            && !self.may_be_tested(candidate.addr, Instant::now())
-        {
-            return;
+        if let FromSwarm::NewExternalAddrCandidate(candidate) = &event {
+            // What is seen through a relay is the relay, or a name without an address.
+            let is_place = ip_of(candidate.addr).is_some() && !is_relayed(candidate.addr);
+            if !is_place || !self.may_be_tested(candidate.addr, Instant::now()) {
+                return;
+            }
         }
         self.inner.on_swarm_event(event);
     }

@@ -101,6 +101,10 @@ impl Table {
     pub(crate) fn established(&mut self, peer: PeerId, id: ConnectionId, endpoint: &ConnectedPoint) -> bool {
         let (addr, direction) = match endpoint {
             ConnectedPoint::Dialer { address, .. } => (address.clone(), Direction::Outbound),
+            // Who comes through a relay is known by name alone; the way is in the address of this end.
+            ConnectedPoint::Listener { local_addr, .. } if endpoint.is_relayed() => {
+                (local_addr.clone(), Direction::Inbound)
+            }
             ConnectedPoint::Listener { send_back_addr, .. } => (send_back_addr.clone(), Direction::Inbound),
         };
         let entry = self.peers.entry(peer).or_default();

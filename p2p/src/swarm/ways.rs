@@ -24,7 +24,7 @@ use libp2p::{
 
 use super::{
     PeerInfo,
-    actor::{Actor, innermost},
+    actor::{Actor, Dial, innermost},
     transport::can_be_dialled,
 };
 use crate::{
@@ -158,18 +158,25 @@ impl Actor {
             return self.ways.mesh.handle_dial_failed(target, "no address that may be dialled", now);
         };
         let target = peer.map_or_else(|| DialTarget::Address(first.clone()), DialTarget::Peer);
+        let again = peer.is_some_and(|peer| self.table.has_direct(&peer));
+        // Somebody may be dialling it already.
+        let running = self.dials.iter().find(|(_, dial)| dial.is_of(peer, &first)).map(|(id, _)| *id);
+        if let Some(running) = running.filter(|_| !again) {
+            self.ways.dials.insert(running, Purpose::Mesh(target));
+            return;
+        }
         let options = match peer {
             Some(peer) => {
-                let again = self.table.has_direct(&peer);
                 let condition = if again { PeerCondition::Always } else { PeerCondition::NotDialing };
                 DialOpts::peer_id(peer).condition(condition).addresses(addresses).build()
             }
-            None => DialOpts::unknown_peer_id().address(first).build(),
+            None => DialOpts::unknown_peer_id().address(first.clone()).build(),
         };
         let id = options.connection_id();
         match self.swarm.dial(options) {
             Ok(()) => {
                 self.ways.dials.insert(id, Purpose::Mesh(target));
+                self.dials.insert(id, Dial { address: first, peer, waiters: Vec::new() });
             }
             // Somebody else dials it: the end of that dial is told.
             Err(DialError::DialPeerConditionFalse(_)) => {}
