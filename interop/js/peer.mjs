@@ -2,12 +2,14 @@
 //
 //     node peer.mjs --network ID --ledger-size N [--listen MULTIADDR]...
 //
-// Commands are JSON lines on stdin: {"do": "dial", "address"}, {"do": "announce", "songs": [{"index", "content"}]},
+// A circuit may be listened on (`RELAY/p2p-circuit`) and dialled (`RELAY/p2p-circuit/p2p/PEER`). Commands are JSON lines
+// on stdin: {"do": "dial", "address"}, {"do": "ping", "peer"}, {"do": "announce", "songs": [{"index", "content"}]},
 // {"do": "add", "index", "content"}, {"do": "remove", "content"}, {"do": "goodbye"}, {"do": "publish", "bytes"}. What
 // happens is JSON lines on stdout. The end of stdin ends the peer.
 import './with-resolvers.mjs'
 import { createInterface } from 'node:readline'
 import { parseArgs } from 'node:util'
+import { circuitRelayTransport } from '@libp2p/circuit-relay-v2'
 import { gossipsub, StrictSign, TopicValidatorResult } from '@libp2p/gossipsub'
 import { identify } from '@libp2p/identify'
 import { noise } from '@libp2p/noise'
@@ -58,9 +60,10 @@ async function quicIfAny () {
 }
 
 const quic = await quicIfAny()
+const canListen = address => quic.length > 0 || !address.includes('/quic-v1')
 const node = await createLibp2p({
-  addresses: { listen: options.listen },
-  transports: [tcp(), ...quic],
+  addresses: { listen: options.listen.filter(canListen) },
+  transports: [tcp(), circuitRelayTransport(), ...quic],
   connectionEncrypters: [noise()],
   streamMuxers: [yamux()],
   services: {
@@ -94,7 +97,12 @@ gossip.addEventListener('subscription-change', ({ detail: { peerId, subscription
     .catch(failed('greeting'))
 })
 node.addEventListener('connection:open', ({ detail: connection }) => {
-  tell('connected', { peer: connection.remotePeer.toString(), address: connection.remoteAddr.toString() })
+  tell('connected', {
+    peer: connection.remotePeer.toString(),
+    address: connection.remoteAddr.toString(),
+    // Over a circuit with limits, js-libp2p runs few protocols.
+    limited: connection.limits !== undefined
+  })
 })
 node.addEventListener('peer:disconnect', ({ detail: peer }) => tell('disconnected', { peer: peer.toString() }))
 await node.handle(PROTOCOL, (stream, connection) => {
@@ -131,7 +139,11 @@ const commands = {
     await say('goodbye')
   },
   // As it is, good or bad.
-  publish: async ({ bytes }) => { await gossip.publish(topic, Buffer.from(bytes, 'hex')) }
+  publish: async ({ bytes }) => { await gossip.publish(topic, Buffer.from(bytes, 'hex')) },
+  ping: async ({ peer }) => {
+    await node.services.ping.ping(multiaddr(`/p2p/${peer}`))
+    tell('pinged', { peer })
+  }
 }
 
 gossip.subscribe(topic)

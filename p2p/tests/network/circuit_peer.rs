@@ -3,7 +3,7 @@
 
 use std::{io, time::Duration};
 
-use antiphon_p2p::{Config, Multiaddr, PeerId, RelayLimits, Timeouts, libp2p};
+use antiphon_p2p::{Config, Multiaddr, PeerId, RelayLimits, Role, Timeouts, libp2p, status::Reservation};
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use libp2p::{
     Stream, StreamProtocol, Swarm,
@@ -44,6 +44,25 @@ pub(crate) async fn relay_with(config: Config) -> Peer {
         relay.network.add_external_address(address).await;
     }
     relay
+}
+
+/// A mini-node as it is started, but on loopback.
+pub(crate) async fn mini_node(listen: &str) -> Peer {
+    let config = Config { relay: Some(RelayLimits::default()), role: Role::MiniNode, ..config(&[listen]) };
+    start(config, rand::random()).await
+}
+
+/// One of ours that is met at the relay: nobody tests whether it can be reached otherwise.
+pub(crate) async fn behind(relay: &Peer, config: Config) -> Peer {
+    let timeouts = Timeouts { probe: Duration::from_secs(3_600), ..config.timeouts };
+    let config = Config { mini_nodes: vec![relay.address().await], named: 1, timeouts, ..config };
+    let one = start(config, rand::random()).await;
+    eventually(|| async {
+        let ways = one.network.ways().await.unwrap();
+        ways.mini_nodes.iter().any(|known| known.reservation == Reservation::Held)
+    })
+    .await;
+    one
 }
 
 /// What a client tells of.

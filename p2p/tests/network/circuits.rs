@@ -2,14 +2,14 @@
 
 use std::{num::NonZeroU64, time::Duration};
 
-use antiphon_p2p::{Multiaddr, PeerId, RelayLimits};
+use antiphon_p2p::{Config, Multiaddr, PeerId, RelayLimits};
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use libp2p::{StreamProtocol, multiaddr::Protocol};
 
 use crate::{
     circuit_peer::{
-        Client, HOP, News, RESERVE, STOP_OK, circuits, connect_to, impatient_relay, read_message, relay,
-        reservations, through,
+        Client, HOP, News, RESERVE, STOP_OK, behind, circuits, connect_to, impatient_relay, mini_node,
+        read_message, relay, reservations, through,
     },
     harness::{QUIC, TCP, eventually, peer, sample, within},
 };
@@ -165,8 +165,35 @@ async fn a_peer_that_is_no_relay_does_not_offer_it() {
 }
 
 #[tokio::test]
+async fn nothing_is_relayed_for_those_who_come_through_a_relay() {
+    let near = mini_node(QUIC).await;
+    // A peer at home that relays, reached over another relay.
+    let far = Config { relay: Some(limits()), ..crate::harness::config(&[QUIC]) };
+    let far = behind(&near, far).await;
+    let addresses = far.network.listen_addrs().await;
+    let is_circuit = |address: &&Multiaddr| address.iter().any(|part| part == Protocol::P2pCircuit);
+    let address = addresses.iter().find(|address| !is_circuit(address)).unwrap();
+    far.network.add_external_address(address.clone()).await;
+    let (mut direct, mut through_near) = (Client::start(), Client::start());
+    direct.reserve(address).await;
+    through_near.connect(through(&near.address().await, far.id())).await.unwrap();
+    for message in [RESERVE.to_vec(), connect_to(&direct.id)] {
+        assert_eq!(through_near.status(far.id(), &message).await, 202);
+    }
+    let usage = far.network.relay_usage().unwrap();
+    assert_eq!((usage.refused["relayed"], usage.reservations, usage.circuits), (2, 1, 0));
+    // It was refused for its way, not for itself.
+    through_near.leave(far.id());
+    circuits(&near, 0).await;
+    through_near.connect(address.clone()).await.unwrap();
+    for message in [RESERVE.to_vec(), connect_to(&direct.id)] {
+        assert_eq!(through_near.status(far.id(), &message).await, 100);
+    }
+}
+
+#[tokio::test]
 async fn a_relay_that_nobody_can_reach_reserves_nothing() {
-    let config = antiphon_p2p::Config { relay: Some(limits()), ..crate::harness::config(&[QUIC]) };
+    let config = Config { relay: Some(limits()), ..crate::harness::config(&[QUIC]) };
     let relay = crate::harness::start(config, rand::random()).await;
     let mut client = Client::start();
     client.connect(relay.address().await).await.unwrap();

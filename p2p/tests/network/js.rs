@@ -28,14 +28,15 @@ pub(crate) struct JsPeer {
     pub(crate) id: PeerId,
     pub(crate) addresses: Vec<Multiaddr>,
     /// Whether libp2p's QUIC for Node.js has a build for this machine.
-    pub(crate) has_quic: bool,
+    has_quic: bool,
     stdin: ChildStdin,
     stdout: Lines<BufReader<ChildStdout>>,
     _process: Child,
 }
 
 impl JsPeer {
-    /// Starts it; none where it cannot run. `ledger_size` is what it says of its ledger.
+    /// Starts it; none where it cannot run. `ledger_size` is what it says of its ledger. Where it has no QUIC, it does not
+    /// listen there.
     pub(crate) async fn start(network: NetworkId, ledger_size: u64, listen: &[&str]) -> Option<Self> {
         static INSTALLED: OnceLock<Option<PathBuf>> = OnceLock::new();
         let folder = INSTALLED.get_or_init(install).as_ref()?;
@@ -71,6 +72,19 @@ impl JsPeer {
             .collect();
         peer.has_quic = ready["quic"] == true;
         Some(peer)
+    }
+
+    /// Whether it speaks the transport of an address; where it has no QUIC, says so.
+    pub(crate) fn speaks(&self, address: &str) -> bool {
+        let speaks = self.has_quic || !address.contains("/quic-v1");
+        if !speaks {
+            // Its lock file has a build for one kind of machine.
+            if cfg!(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu")) {
+                missing("libp2p's QUIC for Node.js");
+            }
+            eprintln!("SKIPPED: no QUIC for Node.js on this machine");
+        }
+        speaks
     }
 
     /// Tells it to do something.

@@ -19,6 +19,7 @@ mod downloads;
 mod evil;
 mod harness;
 mod interop;
+mod interop_circuits;
 mod js;
 mod ledger;
 mod moves;
