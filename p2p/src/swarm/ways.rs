@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
@@ -614,6 +614,14 @@ impl Actor {
                     && self.presence.is_relayed_only(&info.peer)
             };
             infos.iter_mut().filter(hidden).for_each(|info| info.path = Path::Punched);
+        }
+        // The address of an end may name the relay's place only.
+        let relays: Vec<(PeerId, Option<IpAddr>)> =
+            infos.iter().filter(|info| info.mini_node).map(|info| (info.peer, ip_of(&info.addr))).collect();
+        let nameless = |info: &&mut PeerInfo| info.path == Path::Relayed && info.via.is_none();
+        for info in infos.iter_mut().filter(nameless) {
+            let place = ip_of(&info.addr);
+            info.via = relays.iter().find(|(_, ip)| ip.is_some() && *ip == place).map(|(relay, _)| *relay);
         }
         infos
     }
