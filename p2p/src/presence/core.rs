@@ -396,8 +396,8 @@ impl Presence {
     }
 
     /// A first connection with a peer is there. `dialled`: by this side.
-    pub fn handle_connected(&mut self, peer: PeerId, dialled: bool) {
-        self.neighbours.insert(peer, Neighbour::new(dialled));
+    pub fn handle_connected(&mut self, peer: PeerId, dialled: bool, now: Instant) {
+        self.neighbours.insert(peer, Neighbour::new(dialled, now));
         if let Some(other) = self.peers.get_mut(&peer) {
             other.doubted_until = None;
         }
@@ -602,11 +602,11 @@ impl Presence {
     /// Says hello to new neighbours, and learns the libraries of those that are due.
     fn meet(&mut self, now: Instant) {
         for (peer, neighbour) in &mut self.neighbours {
-            if !neighbour.is_of_network() {
-                continue;
-            }
             if self.speaking && neighbour.hello_is_due(now) {
                 self.effects.push_back(Effect::Hello(*peer));
+            }
+            if !neighbour.is_of_network() {
+                continue;
             }
             let Some(other) = self.peers.get_mut(peer).filter(|_| self.learning < LEARNING) else { continue };
             match other.learning {

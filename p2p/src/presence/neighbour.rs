@@ -7,10 +7,12 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// First and longest pause after a hello that failed.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
+/// Who does not follow the network's gossip after this is asked all the same: gossip says what it follows once, and what was
+/// said on a connection that has gone is lost.
+const STRANGE_FOR: Duration = Duration::from_secs(5);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Hello {
-    /// Not known to be of this network.
-    Stranger,
     Due(Instant),
     Running,
     Done,
@@ -20,23 +22,28 @@ enum Hello {
 #[derive(Debug)]
 pub(super) struct Neighbour {
     dialled: bool,
+    /// Known to be of this network.
+    ours: bool,
     hello: Hello,
     failures: u32,
 }
 
 impl Neighbour {
-    pub(super) fn new(dialled: bool) -> Self {
-        Self { dialled, hello: Hello::Stranger, failures: 0 }
+    pub(super) fn new(dialled: bool, now: Instant) -> Self {
+        Self { dialled, ours: false, hello: Hello::Due(now + STRANGE_FOR), failures: 0 }
     }
 
     pub(super) fn subscribed(&mut self, now: Instant) {
-        if self.hello == Hello::Stranger {
-            self.hello = Hello::Due(if self.dialled { now } else { now + PATIENCE });
+        if !self.ours {
+            self.ours = true;
+            if matches!(self.hello, Hello::Due(_)) {
+                self.hello = Hello::Due(if self.dialled { now } else { now + PATIENCE });
+            }
         }
     }
 
     pub(super) fn is_of_network(&self) -> bool {
-        self.hello != Hello::Stranger
+        self.ours
     }
 
     /// Whether to say hello now; true once for each try.
@@ -50,7 +57,7 @@ impl Neighbour {
 
     /// Both have heard one another.
     pub(super) fn met(&mut self) {
-        (self.hello, self.failures) = (Hello::Done, 0);
+        (self.ours, self.hello, self.failures) = (true, Hello::Done, 0);
     }
 
     pub(super) fn failed(&mut self, now: Instant) {

@@ -191,7 +191,7 @@ impl Shared {
     }
 
     pub(crate) fn connected(&self, peer: PeerId, dialled: bool) {
-        self.with(|core| core.handle_connected(peer, dialled));
+        self.with(|core| core.handle_connected(peer, dialled, Instant::now()));
     }
 
     pub(crate) fn subscribed(&self, peer: &PeerId) {
@@ -376,12 +376,14 @@ impl Task {
             self.penalize(peer, &error).await;
             return self.shared.with(|core| core.hello_failed(&peer, Instant::now()));
         }
+        tracing::debug!(%peer, "met");
         // Whoever is new here wants to know everybody else.
         self.ask_around(peer, &[]).await;
     }
 
     async fn learn(self: Arc<Self>, peer: PeerId, known: Option<Arc<RoaringBitmap>>) {
         let Some(asker) = self.asker(peer) else { return };
+        tracing::debug!(%peer, "learning its library");
         let learned = asker.library(known.map(|known| (*known).clone())).await;
         let failed = match learned {
             Ok(learned) => {

@@ -4,7 +4,7 @@
 //! never makes the loop wait. Nothing slow is awaited here: streams, files and decisions run as tasks of their own.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     time::{Duration, Instant},
 };
 
@@ -113,6 +113,8 @@ pub(crate) struct Actor {
     /// Peers that came back as another process, and when to dial them. Bounded by the limit on connections.
     redials: HashMap<PeerId, (Instant, Vec<Multiaddr>)>,
     scores: Scores,
+    /// Peers of which every connection is being closed, until the last one is. Bounded by the limit on connections.
+    resetting: HashSet<PeerId>,
     /// Bounded by the limit on pending connections.
     pub(super) dials: HashMap<ConnectionId, Dial>,
     /// Reasons of disconnects of ours, until the last connection is closed.
@@ -142,6 +144,7 @@ impl Actor {
             closed: parts.closed,
             table: Table::new(local, parts.traffic),
             redials: HashMap::new(),
+            resetting: HashSet::new(),
             scores: Scores::default(),
             dials: HashMap::new(),
             leaving: HashMap::new(),
@@ -397,11 +400,16 @@ impl Actor {
                     self.changed();
                     self.events.send(Event::Connected { peer: peer_id, addr });
                 }
+                if self.resetting.contains(&peer_id) {
+                    // One more before the others are closed, and gossip would take it for the same visit.
+                    self.swarm.close_connection(connection_id);
+                }
                 self.way_opened(peer_id, connection_id, &endpoint);
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, endpoint, cause, .. } => {
                 self.connections(endpoint.get_remote_address()).dec();
                 if self.table.closed(&peer_id, connection_id) {
+                    self.resetting.remove(&peer_id);
                     self.metrics.peers.dec();
                     let idle = matches!(cause, Some(ConnectionError::KeepAliveTimeout));
                     self.presence.disconnected(&peer_id, endpoint.is_relayed() || idle);
@@ -526,6 +534,7 @@ impl Actor {
             self.redials.insert(peer, (Instant::now() + REDIAL_AFTER, addresses));
             self.leave(peer, DisconnectReason::Local("it came back as another process".to_owned()));
             let _ = self.swarm.disconnect_peer_id(peer);
+            self.resetting.insert(peer);
         }
         self.changed();
         self.events.send(Event::Restarted { peer });

@@ -128,6 +128,11 @@ impl Ways {
 }
 
 impl Ways {
+    /// Whether this is a peer that serves and that nobody outside can dial, as far as is known.
+    fn is_hidden(&self, now: Instant) -> bool {
+        self.role == Role::Peer && self.has_listeners && self.nat.needs_relay(now)
+    }
+
     /// Mini-nodes that are connected, and where.
     fn connected_mini_nodes(&self) -> Vec<(PeerId, Multiaddr)> {
         let connected = |known: MiniNode| {
@@ -141,7 +146,7 @@ impl Ways {
 impl Actor {
     /// Looks what is to be done now.
     pub(super) fn drive_mesh(&mut self, now: Instant) {
-        self.ways.mesh.set_needs_relay(self.ways.has_listeners && self.ways.nat.needs_relay(now));
+        self.ways.mesh.set_needs_relay(self.ways.is_hidden(now));
         while let Some(effect) = self.ways.mesh.poll(now) {
             match effect {
                 Effect::Dial { peer, addresses } => self.dial_mini_node(peer, addresses, now),
@@ -412,7 +417,7 @@ impl Actor {
         tracing::debug!(address = %event.tested_addr, ok, server = %event.server, "reachability was tested");
         let now = Instant::now();
         self.ways.nat.tested(&event.tested_addr, ok, now);
-        self.presence.set_relayed_only(self.ways.has_listeners && self.ways.nat.needs_relay(now));
+        self.presence.set_relayed_only(self.ways.is_hidden(now));
         self.drive_mesh(now);
     }
 
@@ -547,7 +552,7 @@ impl Actor {
         if self.has_started() && (changes.came || changes.went != [false; 2]) {
             self.interfaces_changed(&changes, now);
         }
-        self.presence.set_relayed_only(self.ways.has_listeners && self.ways.nat.needs_relay(now));
+        self.presence.set_relayed_only(self.ways.is_hidden(now));
         for address in &self.ways.told {
             self.ways.nat.tested(address, true, now);
         }
@@ -602,7 +607,7 @@ impl Actor {
     /// routers that both opened from inside, whichever of their dials it came of.
     pub(super) fn peer_infos(&self) -> Vec<PeerInfo> {
         let mut infos = self.table.infos();
-        if self.ways.has_listeners && self.ways.nat.needs_relay(Instant::now()) {
+        if self.ways.is_hidden(Instant::now()) {
             let hidden = |info: &&mut PeerInfo| {
                 info.path == Path::Direct
                     && is_public(&info.addr)

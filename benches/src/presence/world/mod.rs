@@ -258,7 +258,7 @@ impl World {
         let (id, now) = (self.peers[at(peer)].id, self.instant(self.now));
         for other in others {
             if let Some(core) = self.core(other) {
-                core.handle_connected(id, false);
+                core.handle_connected(id, false, now);
                 core.handle_subscribed(&id, now);
             }
         }
@@ -274,7 +274,7 @@ impl World {
         core.set_ledger_size(u64::from(self.settings.ledger));
         for other in self.overlay.links(peer) {
             if !matches!(self.peers[at(other)].kind, Kind::Off) {
-                core.handle_connected(self.peers[at(other)].id, peer > other);
+                core.handle_connected(self.peers[at(other)].id, peer > other, now);
                 core.handle_subscribed(&self.peers[at(other)].id, now);
             }
         }
@@ -419,7 +419,7 @@ impl World {
             Input::Closed { at: peer, other } => {
                 let id = self.peers[at(other)].id;
                 if let Some(core) = self.core(peer) {
-                    core.handle_disconnected(&id);
+                    core.handle_disconnected(&id, false, now);
                 }
             }
         }
