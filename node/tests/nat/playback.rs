@@ -8,7 +8,7 @@ use std::{
 use crate::{
     lab::{Home, Kind, Lab, Server},
     lossy::LongLine,
-    node::{Node, must, start_all},
+    node::{Link, Node, must, start_all},
     player::{Player, Report},
     table,
 };
@@ -112,6 +112,11 @@ impl World {
             .find_map(|link| self.minis.iter().position(|mini| mini.peer_id() == link.via))
     }
 
+    /// How the listener is connected with the artist.
+    fn path(&self) -> Option<Link> {
+        self.listener.links().remove(&self.artist.peer_id())
+    }
+
     fn fail(&mut self, failure: Failure) {
         let relay = self.relay();
         match failure {
@@ -129,19 +134,18 @@ impl World {
         let nodes = [&self.artist, &self.listener];
         let within = Duration::from_secs(90);
         must("the artist's song is online", within, &nodes, || self.listener.online_songs() == 1);
-        // Relayed connections are for use, not for keeps: there need not be one before.
         let player = Player::start(&self.listener, &self.song, BYTES_PER_SECOND);
         must("the song begins", within, &nodes, || player.heard() >= HEARD);
         must("a relay joins the two", within, &nodes, || self.relay().is_some());
-        let before = self.listener.links();
+        let before = self.path();
         self.fail(failure);
         let at = Instant::now();
         let report = player.wait();
+        let after = at.elapsed().as_secs_f64();
         eprintln!(
-            "{}: {:.1} s of song after it; before {before:?}, after {:?}",
+            "{}: {after:.1} s of song after it, {before:?} before, {:?} after",
             failure.name(),
-            at.elapsed().as_secs_f64(),
-            self.listener.links()
+            self.path()
         );
         report
     }
@@ -156,6 +160,7 @@ fn one(failure: Failure) -> Option<(Vec<String>, Option<String>)> {
     let row = vec![
         failure.name().to_owned(),
         seconds(report.heard.first),
+        report.heard.least_ahead.map_or("all".to_owned(), seconds),
         seconds(report.arrived.longest_gap),
         seconds(report.heard.longest_silence),
         seconds(report.heard.silence),
@@ -200,6 +205,7 @@ fn playback_goes_on() {
         &[
             "what happens",
             "first byte after, s",
+            "least ahead, s",
             "longest time without new bytes, s",
             "longest silence, s",
             "silence in all, s",
