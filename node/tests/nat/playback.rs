@@ -214,7 +214,7 @@ fn playback_goes_on() {
         ],
         &rows,
     );
-    println!("{table}");
+    eprintln!("{table}");
     table::write_to_file("nat playback", &table);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
