@@ -15,7 +15,7 @@ use std::{
 
 use crate::{
     lab::{Carrier, Home, Kind, Lab, Server},
-    node::{Link, Node, until},
+    node::{Link, Node, until, wait_online},
     table,
 };
 
@@ -202,19 +202,16 @@ impl World {
         results.into_inner().unwrap()
     }
 
-    /// Waits until everybody sees everybody's songs. Gives who does not.
-    fn wait_seen(&self) -> Vec<String> {
+    /// Waits until everybody sees everybody's songs. Gives what is wrong, else.
+    fn wait_seen(&self) -> Option<String> {
         let others = self.nodes.len() as u64 - 1;
-        let start = Instant::now();
-        let all_seen = || self.nodes.iter().all(|node| node.online_songs() == others);
-        if until(ALL_SEEN, all_seen).is_some() {
-            eprintln!("everybody sees everybody's songs after {:.1} s", start.elapsed().as_secs_f64());
-            return Vec::new();
+        match wait_online(&self.nodes, others, ALL_SEEN) {
+            Ok(took) => {
+                eprintln!("everybody sees everybody's songs after {:.1} s", took.as_secs_f64());
+                None
+            }
+            Err(error) => Some(error),
         }
-        let seen = self.nodes.iter().map(|node| (node, node.online_songs()));
-        seen.filter(|(_, seen)| *seen != others)
-            .map(|(node, seen)| format!("{} sees {seen} of {others} songs", node.label))
-            .collect()
     }
 
     fn run(&mut self) {
@@ -244,7 +241,8 @@ impl World {
         crate::private::assert_none(&world.servers);
     }
 
-    fn report(&self, seen: &[Seen], got: &[Result<(), String>], mut wrong: Vec<String>) {
+    fn report(&self, seen: &[Seen], got: &[Result<(), String>], blind: Option<String>) {
+        let mut wrong: Vec<String> = blind.into_iter().collect();
         let mut rows = Vec::new();
         for ((pair, seen), got) in self.pairs.iter().zip(seen).zip(got) {
             rows.push(pair.row(seen, got));

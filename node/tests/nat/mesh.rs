@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     lab::{Home, Kind, Lab, Server},
-    node::{Node, must, start_all, until},
+    node::{Node, must, start_all, wait_online},
 };
 
 /// Sets how long, in seconds.
@@ -90,15 +90,11 @@ impl World {
     /// Waits until everybody who is here sees the songs of everybody who is here, and says how long that took.
     fn wait_right(&self, what: &str, away: Option<usize>, within: Duration) {
         let (present, songs) = self.present(away);
-        let mut seen = Vec::new();
-        let took = until(within, || {
-            seen = present.iter().map(|peer| (peer.label.as_str(), peer.online_songs())).collect();
-            seen.iter().all(|(_, online)| *online == songs)
-        });
-        let Some(took) = took else {
+        let took = wait_online(present.iter().copied(), songs, within).unwrap_or_else(|error| {
             present.iter().for_each(|peer| peer.show_log());
-            panic!("{what}: not everybody sees {songs} songs within {within:?}: {seen:?}");
-        };
+            present.iter().for_each(|peer| eprintln!("{}: {}", peer.label, peer.peers()));
+            panic!("{what}: {error}");
+        });
         self.say(&format!("{what}: everybody sees {songs} songs after {:.1} s", took.as_secs_f64()));
     }
 

@@ -324,7 +324,19 @@ pub(crate) fn until(within: Duration, mut so: impl FnMut() -> bool) -> Option<Du
     }
 }
 
-/// The same, which must be.
+/// Waits until each of these sees so many songs online, and says how long that took. Else: what each of them sees.
+pub(crate) fn wait_online<'n>(
+    nodes: impl IntoIterator<Item = &'n Node> + Clone,
+    songs: u64,
+    within: Duration,
+) -> Result<Duration, String> {
+    let seen = || nodes.clone().into_iter().map(|node| (node.label.as_str(), node.online_songs()));
+    until(within, || seen().all(|(_, online)| online == songs)).ok_or_else(|| {
+        format!("not all see {songs} songs within {within:?}: {:?}", seen().collect::<Vec<_>>())
+    })
+}
+
+/// Waits until something is so, which must be, and says how long that took.
 pub(crate) fn must(what: &str, within: Duration, nodes: &[&Node], so: impl FnMut() -> bool) -> Duration {
     until(within, so).unwrap_or_else(|| {
         nodes.iter().for_each(|node| node.show_log());

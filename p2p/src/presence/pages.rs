@@ -125,7 +125,7 @@ mod tests {
             [[&[0, 0, 0, 0xc5, 1, 0xa7, 0xa1, 0x04][..], &[0x8e, 0xdd, 0xfb, 0xff, 0x0f]].concat()]
         );
         assert_eq!(decode(&pages), Ok(set));
-        assert_eq!(encode(&RoaringBitmap::new()), [Vec::new()]);
+        assert_eq!(encode(&RoaringBitmap::new()), [Vec::<u8>::new()]);
     }
 
     #[test]

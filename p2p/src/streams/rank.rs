@@ -76,7 +76,7 @@ impl Rank {
 
 #[cfg(test)]
 mod tests {
-    use libp2p::Multiaddr;
+    use libp2p::{Multiaddr, PeerId};
 
     use crate::reach::{ip_of, is_relayed};
 

@@ -52,6 +52,7 @@ impl Actor {
                 gossip.report_message_validation_result(&message_id, &propagation_source, acceptance);
             }
             gossipsub::Event::Subscribed { peer_id, topic, .. } if Some(&topic) == self.topic.as_ref() => {
+                tracing::debug!(peer = %peer_id, "of this network");
                 self.presence.subscribed(&peer_id);
             }
             gossipsub::Event::SlowPeer { peer_id, .. } => {
