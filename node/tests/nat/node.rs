@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     fs::{self, File},
     io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -17,7 +18,7 @@ use serde_json::{Value, json};
 use crate::{
     common::{Machine, hash, signal, tune},
     lab::{PORT, Server},
-    netns::Netns,
+    netns::{Netns, enter},
 };
 
 /// Longest wait for a start. A first start waits for the network that it joins.
@@ -267,7 +268,22 @@ impl Node {
         if found == content { Ok(()) } else { Err(format!("{}: {found} came for {content}", self.label)) }
     }
 
-    /// The last lines of what the process wrote.
+    /// `/metrics`. Nothing when it does not answer.
+    fn metrics(&self) -> Option<String> {
+        let base = self.ready().0["http"].as_str()?.strip_prefix("http://")?.to_owned();
+        let asked = thread::scope(|scope| {
+            let asking = scope.spawn(|| {
+                enter(&self.namespace);
+                let mut stream = TcpStream::connect(&base)?;
+                write!(stream, "GET /metrics HTTP/1.1\r\nHost: {base}\r\nConnection: close\r\n\r\n")?;
+                std::io::read_to_string(stream)
+            });
+            asking.join().unwrap()
+        });
+        asked.ok()
+    }
+
+    /// The last lines of what the process wrote, and what it counted of presence.
     pub(crate) fn show_log(&self) {
         let mut text = String::new();
         if let Ok(mut log) = File::open(&self.log) {
@@ -276,6 +292,11 @@ impl Node {
         let lines: Vec<&str> = text.lines().collect();
         eprintln!("--- {} ({})", self.label, self.log.display());
         for line in &lines[lines.len().saturating_sub(SHOWN)..] {
+            eprintln!("  {line}");
+        }
+        let metrics = if self.is_ready() { self.metrics() } else { None };
+        for line in metrics.iter().flat_map(|text| text.lines()).filter(|line| line.contains("announcements"))
+        {
             eprintln!("  {line}");
         }
     }

@@ -131,7 +131,7 @@ impl World {
     }
 
     fn play(&mut self, failure: Failure) -> Report {
-        let nodes = [&self.artist, &self.listener];
+        let nodes: Vec<&Node> = [&self.artist, &self.listener].into_iter().chain(&self.minis).collect();
         let within = Duration::from_secs(90);
         must("the artist's song is online", within, &nodes, || self.listener.online_songs() == 1);
         let player = Player::start(&self.listener, &self.song, BYTES_PER_SECOND);

@@ -20,6 +20,8 @@ const PIECE: Duration = Duration::from_millis(100);
 /// A piece that is late by less was not late: the machine is busy.
 const UNHEARD: Duration = Duration::from_millis(50);
 
+/// The last progress before the end is this far from it, at most.
+const UNTOLD: u64 = 128 * 1024;
 /// What is ahead counts from here on: before, the song has only begun to come.
 const BEGUN: Duration = Duration::from_secs(3);
 
@@ -162,7 +164,7 @@ impl Counters {
         let [heard, verified, total] =
             [&self.heard, &self.verified, &self.total].map(|counter| counter.load(Ordering::Relaxed));
         let ahead = verified.saturating_sub(heard) as f64 / bytes_per_second as f64;
-        (verified < total).then(|| Duration::from_secs_f64(ahead))
+        (verified + UNTOLD < total).then(|| Duration::from_secs_f64(ahead))
     }
 }
 
