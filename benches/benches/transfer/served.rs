@@ -50,7 +50,7 @@ impl OneFile {
         let services = Services { ledger: self.clone(), registrar: self.clone(), audio: self.clone() };
         let listen = listen.iter().map(|address| address.parse().unwrap()).collect();
         let config = Config { listen, ..Config::default() };
-        Network::start(config, &[seed; 32], services, &mut Registry::default()).await.unwrap().0
+        Box::pin(Network::start(config, &[seed; 32], services, &mut Registry::default())).await.unwrap().0
     }
 }
 

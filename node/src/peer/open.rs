@@ -317,7 +317,7 @@ impl<'c> Opening<'c> {
         };
         let services =
             Services { ledger: self.desk.clone(), registrar: self.desk.clone(), audio: self.desk.clone() };
-        let (network, mut events) = Network::start(config, node_seed, services, &mut self.registry)
+        let (network, mut events) = Box::pin(Network::start(config, node_seed, services, &mut self.registry))
             .await
             .context("cannot start the network; is another peer using the same --listen address?")?;
         let cancel = self.cancel.clone();

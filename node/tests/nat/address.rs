@@ -123,6 +123,6 @@ fn address_change() {
     let columns =
         ["what happens", "other home", "path before", "path after", "a song before, s", "a song after it, s"];
     let table = table::markdown(&columns, &rows);
-    println!("{table}");
+    eprintln!("{table}");
     table::write_to_file("nat addresses", &table);
 }

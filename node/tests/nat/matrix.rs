@@ -261,7 +261,7 @@ impl World {
             &["pair", "path", "transport", "connected after, s", "on this path after, s", "song"],
             &rows,
         );
-        println!("{table}");
+        eprintln!("{table}");
         table::write_to_file("nat matrix", &table);
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }

@@ -133,8 +133,8 @@ impl World {
         self.wait_right(&what, None, KNOWN + GRACE);
         // Odd ones leave in order, the others are unplugged.
         let peer = (round * 3 + 1) % self.peers.len();
-        let how = if round % 2 == 0 { "is killed" } else { "leaves" };
-        if round % 2 == 0 {
+        let how = if round.is_multiple_of(2) { "is killed" } else { "leaves" };
+        if round.is_multiple_of(2) {
             self.peers[peer].kill()
         } else {
             self.peers[peer].stop()

@@ -136,6 +136,7 @@ impl World {
         must("the artist's song is online", within, &nodes, || self.listener.online_songs() == 1);
         let player = Player::start(&self.listener, &self.song, BYTES_PER_SECOND);
         must("the song begins", within, &nodes, || player.heard() >= HEARD);
+        must("a relay joins the two", within, &nodes, || self.relay().is_some());
         let before = self.path();
         self.fail(failure);
         let at = Instant::now();
@@ -213,7 +214,7 @@ fn playback_goes_on() {
         ],
         &rows,
     );
-    println!("{table}");
+    eprintln!("{table}");
     table::write_to_file("nat playback", &table);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -34,7 +34,7 @@ fn no_private_packets() {
     let servers: [Server; 2] = ["mini-a", "mini-b"].map(|label| lab.server(label));
     let first = Node::mini("mini-a", &servers[0], &[]);
     let second = Node::mini("mini-b", &servers[1], &[&first]);
-    let mut minis = vec![first, second];
+    let mut minis = [first, second];
     minis.iter_mut().for_each(Node::up);
     let homes =
         [Kind::Cone, Kind::Symmetric, Kind::Double, Kind::ConeOtherPort].map(|kind| lab.home(kind, 1));

@@ -293,7 +293,7 @@ impl Mesh {
     }
 
     fn is_alone(&self) -> bool {
-        !self.book.nodes.iter().any(Node::is_connected)
+        !self.book.nodes.iter().any(|node| node.is_connected() && node.role != Role::Other)
     }
 
     fn pausing(&self, jitter: f64) -> Pausing {

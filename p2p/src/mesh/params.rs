@@ -58,8 +58,8 @@ pub(super) const LATELY: Duration = Duration::from_secs(120);
 /// days costs six dials an hour.
 pub(super) const RESTS: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(600));
 /// The longest pause while no mini-node is connected: then it is probably this peer's own line that is down, which the
-/// mini-nodes must not be blamed for.
-pub(super) const ALONE_REST: Duration = Duration::from_secs(60);
+/// mini-nodes must not be blamed for, and nobody can reach it. A few dials in five seconds cost nothing.
+pub(super) const ALONE_REST: Duration = Duration::from_secs(5);
 /// Pauses are multiplied by a number from this range, so that peers that failed together do not come back together.
 pub(super) const JITTER: (f64, f64) = (0.75, 1.25);
 /// Rests after which one that was only heard of is forgotten: about an hour.

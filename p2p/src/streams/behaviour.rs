@@ -69,16 +69,16 @@ impl Behaviour {
 
     /// Connections that a better one replaces, that are not used, and that are ours to close: the dialler of a
     /// connection closes it, so that both sides never close a different one at the same time.
-    pub(crate) fn superfluous(&self, now: Instant) -> Vec<ConnectionId> {
+    pub(crate) fn superfluous(&self, now: Instant) -> Vec<(PeerId, ConnectionId)> {
         let mut found = Vec::new();
-        for connections in self.peers.values() {
+        for (peer, connections) in &self.peers {
             let Some(best) = best(connections) else { continue };
             for connection in connections {
                 let idle = Arc::strong_count(&connection.usage) <= HELD_WHEN_IDLE;
                 let old = now.saturating_duration_since(connection.since) >= DUPLICATE_GRACE
                     && now.saturating_duration_since(best.since) >= DUPLICATE_GRACE;
                 if connection.id != best.id && connection.we_dialled && idle && old {
-                    found.push(connection.id);
+                    found.push((*peer, connection.id));
                 }
             }
         }

@@ -361,9 +361,12 @@ impl Actor {
             self.swarm.behaviour_mut().pardon(peer);
         }
         self.count_banned();
-        for connection in self.swarm.behaviour().streams.superfluous(now) {
-            tracing::debug!(?connection, "closing a duplicate connection");
-            self.swarm.close_connection(connection);
+        for (peer, connection) in self.swarm.behaviour().streams.superfluous(now) {
+            // Circuits through it would end: libp2p's client of relays opens them on whichever it likes.
+            if !self.table.carries(&peer) {
+                tracing::debug!(%peer, ?connection, "closing a duplicate connection");
+                self.swarm.close_connection(connection);
+            }
         }
     }
 

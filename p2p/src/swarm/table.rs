@@ -13,7 +13,7 @@ use antiphon_proto::limits;
 use libp2p::{Multiaddr, PeerId, core::ConnectedPoint, swarm::ConnectionId};
 
 use crate::{
-    reach::{Reach, is_relayed, relay_of},
+    reach::{Reach, ip_of, is_relayed, relay_of},
     status::Path,
     streams::{Rank, Transport},
 };
@@ -139,6 +139,17 @@ impl Table {
     pub(crate) fn connections_of(&self, peer: &PeerId) -> impl Iterator<Item = (ConnectionId, &Multiaddr)> {
         let connections = self.peers.get(peer).map(|entry| &entry.connections);
         connections.into_iter().flatten().map(|connection| (connection.id, &connection.addr))
+    }
+
+    /// Whether circuits that this peer is an end of lead through another one. The address of an end may name the relay's
+    /// place only.
+    pub(crate) fn carries(&self, relay: &PeerId) -> bool {
+        let places: Vec<_> = self.connections_of(relay).filter_map(|(_, address)| ip_of(address)).collect();
+        let circuits = self.peers.values().flat_map(|entry| &entry.connections).map(|known| &known.addr);
+        circuits.filter(|address| is_relayed(address)).any(|address| match relay_of(address) {
+            Some(through) => through == *relay,
+            None => ip_of(address).is_some_and(|ip| places.contains(&ip)),
+        })
     }
 
     /// Whether this side dialled a connection.

@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
@@ -45,6 +45,8 @@ const SUSPECT_PAUSE: Duration = Duration::from_secs(10);
 const REACHED: usize = 1_024;
 /// What libp2p says when a relay does not know the peer that is asked for.
 const NO_RESERVATION: &str = "reservation";
+/// Peers that are reached anew after a change of addresses: those in use, in all likelihood.
+const DOUBTED: usize = 32;
 /// Addresses dialled for one peer by each way.
 const DIALLED: usize = 8;
 
@@ -80,6 +82,8 @@ pub(crate) struct Ways {
     attempts: HashMap<PeerId, Attempt>,
     /// Connections that are dead if there is another. Bounded by the limit on connections.
     suspects: HashSet<ConnectionId>,
+    /// Peers whose connections are in doubt, to be reached when a mini-node is. At most `DOUBTED`.
+    doubted: Vec<PeerId>,
     /// Whether anybody was ever connected.
     met: bool,
     /// Addresses of interfaces came or went since the last tick.
@@ -120,6 +124,7 @@ impl Ways {
             dials: HashMap::new(),
             attempts: HashMap::new(),
             suspects: HashSet::new(),
+            doubted: Vec::new(),
             met: false,
             interfaces: Interfaces::default(),
             upnp: if config.upnp { Upnp::Searching } else { Upnp::Off },
@@ -371,6 +376,9 @@ impl Actor {
         if is_mini_node {
             let direct: Vec<Multiaddr> = listens.into_iter().filter(|address| !is_relayed(address)).collect();
             self.ways.mesh.learn(peer, &direct);
+            if !relayed {
+                self.reach_doubted(now);
+            }
             if let Some(kademlia) = self.swarm.behaviour_mut().kademlia.as_mut()
                 && info.protocols.iter().any(|name| kademlia.protocol_names().contains(name))
             {
@@ -386,6 +394,16 @@ impl Actor {
             self.ways.paths.learn(peer, &listens, now);
         }
         self.drive_mesh(now);
+    }
+
+    /// A mini-node is there after a change of addresses: others are reached through it until they are reached directly.
+    fn reach_doubted(&mut self, now: Instant) {
+        for peer in std::mem::take(&mut self.ways.doubted) {
+            let still = self.table.connections_of(&peer).any(|(id, _)| self.ways.suspects.contains(&id));
+            if still || !self.table.is_connected(&peer) {
+                self.dial_every_way(peer, true, now);
+            }
+        }
     }
 
     /// A mini-node saw this peer there.
@@ -584,6 +602,9 @@ impl Actor {
                 .filter(|(_, address)| went(address))
                 .map(|(id, _)| id)
                 .collect();
+            if !doubted.is_empty() && self.ways.doubted.len() < DOUBTED {
+                self.ways.doubted.push(peer);
+            }
             self.ways.suspects.extend(doubted);
         }
         if lost {
@@ -614,6 +635,14 @@ impl Actor {
                     && self.presence.is_relayed_only(&info.peer)
             };
             infos.iter_mut().filter(hidden).for_each(|info| info.path = Path::Punched);
+        }
+        // The address of an end may name the relay's place only.
+        let relays: Vec<(PeerId, Option<IpAddr>)> =
+            infos.iter().filter(|info| info.mini_node).map(|info| (info.peer, ip_of(&info.addr))).collect();
+        let nameless = |info: &&mut PeerInfo| info.path == Path::Relayed && info.via.is_none();
+        for info in infos.iter_mut().filter(nameless) {
+            let place = ip_of(&info.addr);
+            info.via = relays.iter().find(|(_, ip)| ip.is_some() && *ip == place).map(|(relay, _)| *relay);
         }
         infos
     }

@@ -261,7 +261,7 @@ pub(crate) async fn try_start(config: Config, seed: [u8; 32]) -> Result<Peer, an
     let library = Arc::new(Library::new());
     let services = Services { ledger: ledger.clone(), registrar: notary.clone(), audio: library.clone() };
     let mut registry = Registry::default();
-    let (network, events) = Network::start(config, &seed, services, &mut registry).await?;
+    let (network, events) = Box::pin(Network::start(config, &seed, services, &mut registry)).await?;
     Ok(Peer { network, events, ledger, notary, library, registry })
 }
 
