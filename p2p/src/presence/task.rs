@@ -463,10 +463,8 @@ impl Task {
         let sought = self.shared.wanted();
         let new = |(peer, _): &Known| !connected.iter().any(|known| known.peer == *peer);
         for (nth, (peer, mut addresses)) in told.into_iter().filter(new).enumerate() {
+            // A peer without any that can be dialled from here may be known to this peer's own relays.
             addresses.retain(|address| Reach::of(address) <= place);
-            if addresses.is_empty() {
-                continue;
-            }
             let is_wanted = sought.contains(&peer);
             if is_wanted {
                 self.shared.found(&peer);

@@ -68,7 +68,9 @@ impl Actor {
         let Some(author) = message.source.filter(|_| Some(&message.topic) == self.topic.as_ref()) else {
             return MessageAcceptance::Ignore;
         };
-        match self.presence.handle_announcement(author, &message.data) {
+        let verdict = self.presence.handle_announcement(author, &message.data);
+        tracing::trace!(%author, %from, ?verdict, "an announcement");
+        match verdict {
             Verdict::Accept => {
                 Metrics::count(&self.metrics.announcements, "accepted");
                 MessageAcceptance::Accept
