@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     fs::{self, File},
     io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -17,7 +18,7 @@ use serde_json::{Value, json};
 use crate::{
     common::{Machine, hash, signal, tune},
     lab::{PORT, Server},
-    netns::Netns,
+    netns::{Netns, enter},
 };
 
 /// Longest wait for a start. A first start waits for the network that it joins.
@@ -209,6 +210,9 @@ impl Node {
 
     /// Asks the process over its control socket, as its commands do, without the cost of a process for each question.
     pub(crate) fn ask(&self, request: &Value) -> Result<Value, String> {
+        if !self.is_ready() {
+            return Err(format!("{}: not ready", self.label));
+        }
         let ready = self.ready().0;
         let socket = ready["control"].as_str().unwrap();
         let broken = |error: std::io::Error| format!("{}: {error}", self.label);
@@ -267,7 +271,14 @@ impl Node {
         if found == content { Ok(()) } else { Err(format!("{}: {found} came for {content}", self.label)) }
     }
 
-    /// The last lines of what the process wrote.
+    /// What the process counts, to be read by a thread of its own.
+    pub(crate) fn meter(&self) -> Meter {
+        let url = self.ready().0["http"].as_str().unwrap().to_owned();
+        let base = url.strip_prefix("http://").unwrap().to_owned();
+        Meter { namespace: self.namespace.clone(), base }
+    }
+
+    /// The last lines of what the process wrote, and what it counted of presence.
     pub(crate) fn show_log(&self) {
         let mut text = String::new();
         if let Ok(mut log) = File::open(&self.log) {
@@ -278,6 +289,43 @@ impl Node {
         for line in &lines[lines.len().saturating_sub(SHOWN)..] {
             eprintln!("  {line}");
         }
+        if let Ok(status) = self.ask(&json!({ "command": "status" })) {
+            let part = |key: &str| format!("{key} {}", status[key]);
+            eprintln!("  {}", ["ledger_size", "online_peers", "online_songs"].map(part).join(", "));
+        }
+        let meter = self.is_ready().then(|| self.meter());
+        let counted = thread::scope(|scope| scope.spawn(|| meter?.enter().page().ok()).join().unwrap());
+        for line in counted.iter().flat_map(|text| text.lines()).filter(|line| line.contains("announcements"))
+        {
+            eprintln!("  {line}");
+        }
+    }
+}
+
+/// See [`Node::meter`].
+pub(crate) struct Meter {
+    namespace: String,
+    base: String,
+}
+
+impl Meter {
+    /// Moves the calling thread to where the process can be asked.
+    pub(crate) fn enter(self) -> Self {
+        enter(&self.namespace);
+        self
+    }
+
+    /// A number of `/metrics`. None: there is no such process any more.
+    pub(crate) fn read(&self, name: &str) -> Option<u64> {
+        let page = self.page().ok()?;
+        let line = page.lines().find(|line| line.starts_with(name))?;
+        line.rsplit(' ').next()?.parse().ok()
+    }
+
+    fn page(&self) -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(&self.base)?;
+        write!(stream, "GET /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.base)?;
+        std::io::read_to_string(stream)
     }
 }
 

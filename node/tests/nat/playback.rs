@@ -9,19 +9,21 @@ use crate::{
     lab::{Home, Kind, Lab, Server},
     lossy::LongLine,
     node::{Link, Node, must, start_all},
-    player::{Player, Report},
+    player::{Player, Report, Song},
     table,
 };
 
 /// Bytes of a second of our tunes.
-const BYTES_PER_SECOND: usize = 22_050;
+const BYTES_PER_SECOND: u64 = 22_050;
+/// Its number.
+const SONG: u64 = 1;
 /// The song's length.
 const SECONDS: u32 = 75;
 /// What the artist's line sends in a second, in KiB: three times what is heard, as with 320 kbit/s on a line of 1 Mbit/s.
 /// So the song is on its way for half a minute, and a few seconds of it are ahead when the failure comes.
 const LINE_KIB: &str = "64";
 /// What was heard when it comes.
-const HEARD: u64 = 5 * BYTES_PER_SECOND as u64;
+const HEARD: u64 = 5 * BYTES_PER_SECOND;
 /// Longest silence that is still called going on: a machine with two cores runs four of these at once.
 const SILENCE: Duration = Duration::from_secs(10);
 
@@ -83,7 +85,7 @@ impl World {
         let joins: Vec<&Node> = minis.iter().collect();
         let mut artist = Node::peer("artist", &homes[0].machines[0], &joins, 0..0);
         artist.set("UPLOAD__KIB_PER_SECOND", LINE_KIB);
-        let song = artist.add_song(1, SECONDS);
+        let song = artist.add_song(SONG, SECONDS);
         let listener = Node::peer("listener", &homes[1].machines[0], &joins, 2..3);
         let mut nodes = [artist, listener];
         start_all(&mut nodes);
@@ -131,10 +133,12 @@ impl World {
     }
 
     fn play(&mut self, failure: Failure) -> Report {
-        let nodes = [&self.artist, &self.listener];
+        let nodes: Vec<&Node> = [&self.artist, &self.listener].into_iter().chain(&self.minis).collect();
         let within = Duration::from_secs(90);
         must("the artist's song is online", within, &nodes, || self.listener.online_songs() == 1);
-        let player = Player::start(&self.listener, &self.song, BYTES_PER_SECOND);
+        let bytes = std::fs::metadata(self.artist.song(SONG)).unwrap().len();
+        let song = Song { content: &self.song, bytes, bytes_per_second: BYTES_PER_SECOND };
+        let player = Player::start(&self.listener, song);
         must("the song begins", within, &nodes, || player.heard() >= HEARD);
         must("a relay joins the two", within, &nodes, || self.relay().is_some());
         let before = self.path();
@@ -160,7 +164,7 @@ fn one(failure: Failure) -> Option<(Vec<String>, Option<String>)> {
     let row = vec![
         failure.name().to_owned(),
         seconds(report.heard.first),
-        report.heard.least_ahead.map_or("all".to_owned(), seconds),
+        report.arrived.least_ahead.map_or("all".to_owned(), seconds),
         seconds(report.arrived.longest_gap),
         seconds(report.heard.longest_silence),
         seconds(report.heard.silence),

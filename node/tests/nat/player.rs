@@ -1,40 +1,39 @@
 //! A player: it reads a song from `antiphon play --stdout` at the pace at which it is heard, and notes when nothing comes.
 
 use std::{
-    io::{BufRead, BufReader, Read},
-    process::{Child, ChildStderr, ChildStdout, Stdio},
+    io::Read,
+    process::{Child, ChildStdout, Stdio},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-use serde_json::Value;
-
-use crate::node::Node;
+use crate::node::{Meter, Node};
 
 /// What is read at once is heard for so long.
 const PIECE: Duration = Duration::from_millis(100);
 /// A piece that is late by less was not late: the machine is busy.
 const UNHEARD: Duration = Duration::from_millis(50);
-
+/// How often what has come is looked at.
+const LOOK: Duration = Duration::from_millis(100);
 /// What is ahead counts from here on: before, the song has only begun to come.
 const BEGUN: Duration = Duration::from_secs(3);
+/// What the peer has got of other peers, verified.
+const FETCHED: &str = "antiphon_p2p_fetched_bytes_total";
 
 /// How far both ends are.
 #[derive(Debug, Default)]
-struct Counters {
+struct Progress {
     heard: AtomicU64,
-    /// Bytes that came from other peers, and how many there are in all. 0: not known yet.
-    verified: AtomicU64,
-    total: AtomicU64,
+    over: AtomicBool,
 }
 
 /// A song that is being heard.
 pub(crate) struct Player {
-    counters: Arc<Counters>,
+    progress: Arc<Progress>,
     hearing: JoinHandle<Heard>,
     arriving: JoinHandle<Arrived>,
     child: Child,
@@ -59,63 +58,68 @@ pub(crate) struct Heard {
     /// The longest silence in the middle of the song, and all of them together.
     pub(crate) longest_silence: Duration,
     pub(crate) silence: Duration,
-    /// The least that was there and not yet heard while more was to come. None: nothing more was to come.
-    pub(crate) least_ahead: Option<Duration>,
 }
 
 /// What came from other peers.
 #[derive(Debug, Default)]
 pub(crate) struct Arrived {
-    /// The longest time in which nothing verified came, while something was missing. A peer that is far enough ahead
-    /// waits on purpose.
+    /// The longest time in which nothing came, while something was missing.
     pub(crate) longest_gap: Duration,
+    /// The least that was there and not yet heard, while something was missing.
+    pub(crate) least_ahead: Option<Duration>,
     /// From the first to the last byte.
     pub(crate) took: Duration,
-    /// The last lines that were no progress.
-    pub(crate) said: Vec<String>,
+}
+
+/// A song, as the player needs to know it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Song<'s> {
+    pub(crate) content: &'s str,
+    pub(crate) bytes: u64,
+    pub(crate) bytes_per_second: u64,
 }
 
 impl Player {
-    /// Starts to play a song at so many bytes a second.
-    pub(crate) fn start(node: &Node, content: &str, bytes_per_second: usize) -> Self {
+    /// Starts to play a song.
+    pub(crate) fn start(node: &Node, song: Song<'_>) -> Self {
         let mut command = node.machine.command();
-        command.args(["play", content, "--stdout", "--json"]);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let (out, errors) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-        let counters = Arc::new(Counters::default());
-        let ends = [counters.clone(), counters.clone()];
-        let [at_hearing, at_arriving] = ends;
-        let hearing = thread::spawn(move || hear(out, bytes_per_second, &at_hearing));
-        let arriving = thread::spawn(move || arrive(errors, &at_arriving));
-        Self { counters, hearing, arriving, child }
+        command.args(["play", song.content, "--stdout"]).stdout(Stdio::piped()).stderr(Stdio::null());
+        let (bytes, bytes_per_second) = (song.bytes, song.bytes_per_second);
+        let progress = Arc::new(Progress::default());
+        let (meter, watched) = (node.meter(), progress.clone());
+        let arriving = thread::spawn(move || arrive(meter.enter(), bytes, bytes_per_second, &watched));
+        let mut child = command.spawn().unwrap();
+        let (out, counted) = (child.stdout.take().unwrap(), progress.clone());
+        let hearing = thread::spawn(move || hear(out, bytes_per_second, &counted));
+        Self { progress, hearing, arriving, child }
     }
 
     /// Bytes that were heard so far.
     pub(crate) fn heard(&self) -> u64 {
-        self.counters.heard.load(Ordering::Relaxed)
+        self.progress.heard.load(Ordering::Relaxed)
     }
 
     /// Waits for the end of the song.
     pub(crate) fn wait(mut self) -> Report {
         let heard = self.hearing.join().unwrap();
         let ended_well = self.child.wait().unwrap().success();
+        self.progress.over.store(true, Ordering::Relaxed);
         Report { heard, arrived: self.arriving.join().unwrap(), ended_well }
     }
 }
 
 /// Reads a piece when it is time for it. After a silence, the rest is that much later.
-fn hear(mut out: ChildStdout, bytes_per_second: usize, counters: &Counters) -> Heard {
-    let mut piece = vec![0; bytes_per_second / 10];
+fn hear(mut out: ChildStdout, bytes_per_second: u64, progress: &Progress) -> Heard {
+    let mut piece = vec![0; (bytes_per_second / 10) as usize];
     let mut hasher = blake3::Hasher::new();
     let start = Instant::now();
     let mut first = None;
     let mut due = start;
     let (mut longest, mut all) = (Duration::ZERO, Duration::ZERO);
-    let mut least_ahead = None;
     loop {
         let length = fill(&mut out, &mut piece);
         hasher.update(&piece[..length]);
-        counters.heard.fetch_add(length as u64, Ordering::Relaxed);
+        progress.heard.fetch_add(length as u64, Ordering::Relaxed);
         if length < piece.len() {
             break;
         }
@@ -127,11 +131,6 @@ fn hear(mut out: ChildStdout, bytes_per_second: usize, counters: &Counters) -> H
         if late > UNHEARD {
             (longest, all, due) = (longest.max(late), all + late, now);
         }
-        if now.saturating_duration_since(first.unwrap_or(now)) > BEGUN
-            && let Some(ahead) = counters.ahead(bytes_per_second)
-        {
-            least_ahead = Some(least_ahead.map_or(ahead, |least: Duration| least.min(ahead)));
-        }
         due += PIECE;
         thread::sleep(due.saturating_duration_since(Instant::now()));
     }
@@ -140,7 +139,6 @@ fn hear(mut out: ChildStdout, bytes_per_second: usize, counters: &Counters) -> H
         first: first.map_or(Duration::ZERO, |first| first - start),
         longest_silence: longest,
         silence: all,
-        least_ahead,
     }
 }
 
@@ -156,36 +154,27 @@ fn fill(out: &mut ChildStdout, piece: &mut [u8]) -> usize {
     length
 }
 
-impl Counters {
-    /// How long what is there can be heard. None: everything is there.
-    fn ahead(&self, bytes_per_second: usize) -> Option<Duration> {
-        let [heard, verified, total] =
-            [&self.heard, &self.verified, &self.total].map(|counter| counter.load(Ordering::Relaxed));
-        let ahead = verified.saturating_sub(heard) as f64 / bytes_per_second as f64;
-        (verified < total).then(|| Duration::from_secs_f64(ahead))
-    }
-}
-
-/// Follows the progress on stderr.
-fn arrive(errors: ChildStderr, counters: &Counters) -> Arrived {
+/// Follows what the peer gets. (Its progress on stderr is left out while nobody reads the music.)
+fn arrive(meter: Meter, bytes: u64, bytes_per_second: u64, progress: &Progress) -> Arrived {
     let mut arrived = Arrived::default();
-    let (mut bytes, mut first, mut last) = (0, None, None::<Instant>);
-    for line in BufReader::new(errors).lines().map_while(Result::ok) {
+    let before = meter.read(FETCHED).unwrap_or(0);
+    let (mut there, mut first, mut last) = (0, None, None::<Instant>);
+    while there < bytes && !progress.over.load(Ordering::Relaxed) {
         let now = Instant::now();
-        let event: Value = serde_json::from_str(&line).unwrap_or_default();
-        let Some(verified) = event["progress"]["verified_bytes"].as_u64() else {
-            arrived.said.push(line);
-            continue;
-        };
-        counters.total.store(event["progress"]["total"].as_u64().unwrap_or(0), Ordering::Relaxed);
-        counters.verified.store(verified, Ordering::Relaxed);
-        if verified > bytes {
-            bytes = verified;
+        let fetched = meter.read(FETCHED).unwrap_or(before).saturating_sub(before);
+        if fetched > there {
+            there = fetched;
             first.get_or_insert(now);
             if let Some(last) = last.replace(now) {
                 arrived.longest_gap = arrived.longest_gap.max(now - last);
             }
         }
+        if there < bytes && first.is_some_and(|first| now - first > BEGUN) {
+            let ahead = there.saturating_sub(progress.heard.load(Ordering::Relaxed));
+            let ahead = Duration::from_secs_f64(ahead as f64 / bytes_per_second as f64);
+            arrived.least_ahead = Some(arrived.least_ahead.map_or(ahead, |least| least.min(ahead)));
+        }
+        thread::sleep(LOOK);
     }
     if let (Some(first), Some(last)) = (first, last) {
         arrived.took = last - first;
