@@ -419,7 +419,7 @@ impl World {
             Input::Closed { at: peer, other } => {
                 let id = self.peers[at(other)].id;
                 if let Some(core) = self.core(peer) {
-                    core.handle_disconnected(&id);
+                    core.handle_disconnected(&id, false, now);
                 }
             }
         }
