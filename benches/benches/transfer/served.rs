@@ -47,10 +47,14 @@ impl OneFile {
 
     /// A peer that serves it, or only asks when it listens nowhere.
     pub(crate) async fn start(self: &Arc<Self>, listen: Option<&str>, seed: u8) -> Network {
-        let services = Services { ledger: self.clone(), registrar: self.clone(), audio: self.clone() };
         let listen = listen.iter().map(|address| address.parse().unwrap()).collect();
-        let config = Config { listen, ..Config::default() };
-        Box::pin(Network::start(config, &[seed; 32], services, &mut Registry::default())).await.unwrap().0
+        self.start_with(Config { listen, ..Config::default() }, [seed; 32]).await
+    }
+
+    /// The same with these settings.
+    pub(crate) async fn start_with(self: &Arc<Self>, config: Config, seed: [u8; 32]) -> Network {
+        let services = Services { ledger: self.clone(), registrar: self.clone(), audio: self.clone() };
+        Box::pin(Network::start(config, &seed, services, &mut Registry::default())).await.unwrap().0
     }
 }
 
