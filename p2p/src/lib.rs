@@ -43,6 +43,7 @@ pub use event::{DisconnectReason, Event};
 pub use network::{Network, Services};
 pub use presence::{Join, Online, Vouch};
 pub use protocol::{FollowStream, Followed, frame};
+pub use reach::is_public;
 pub use relay::RelayUsage;
 pub use score::Offence;
 pub use services::{AudioFile, AudioRefusal, AudioSource, LedgerSource, ProofQuery, Registrar, SourceError};

@@ -66,7 +66,8 @@ pub(crate) fn relay_of(address: &Multiaddr) -> Option<PeerId> {
 /// Whether the whole internet can reach the address: it is in none of the ranges that the registries of special-purpose
 /// addresses (RFC 6890 and its successors) keep from it. Stricter than [`Reach::Global`], which only says that an address
 /// is not of a local network: hosters take packets to any of these ranges for a scan.
-pub(crate) fn is_public(address: &Multiaddr) -> bool {
+#[must_use]
+pub fn is_public(address: &Multiaddr) -> bool {
     match ip_of(address) {
         Some(IpAddr::V4(ip)) => is_public_v4(ip),
         Some(IpAddr::V6(ip)) => is_public_v6(ip),

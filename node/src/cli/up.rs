@@ -14,7 +14,7 @@ use super::{
     root, show,
 };
 use crate::{
-    config::Mode,
+    config::{self as settings, Mode},
     control::server::Socket,
     http,
     library::{folders::outermost, scan::Targets, watch},
@@ -94,6 +94,7 @@ async fn serve(
         Err(_) if cancel.is_cancelled() => return Ok(()),
         Err(error) => return Err(error),
     };
+    check_public(&peer, &settings.network, output).await;
     let folders = if music.is_some() { folders(&peer, asked, output)? } else { Vec::new() };
     peer.library.remember(&folders)?;
     let url = |listener: &TcpListener| anyhow::Ok(format!("http://{}", listener.local_addr()?));
@@ -120,6 +121,22 @@ async fn serve(
     serving.shutdown().await;
     peer.close().await;
     Ok(())
+}
+
+/// A mini-node that nobody can be told of is of no use, and its operator should hear it at once.
+async fn check_public(peer: &Peer, settings: &settings::Network, output: &Output) {
+    let Some(network) = peer.network.as_ref().filter(|_| settings.mini_node && !settings.allow_private)
+    else {
+        return;
+    };
+    let listens = network.listen_addrs().await;
+    if settings.external.is_empty() && !listens.iter().any(antiphon_p2p::is_public) {
+        output.note(
+            "this machine has no public address of its own, so nobody is told of this mini-node, and it relays for nobody: say \
+             at which address it is reached (--external /ip4/ADDRESS/udp/PORT/quic-v1), or, in a network of your own, \
+             --allow-private",
+        );
+    }
 }
 
 fn canonical(folders: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
