@@ -10,6 +10,8 @@ use std::{
     ops::Bound,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use antiphon_proto::{ContentHash, NetworkId};
@@ -25,6 +27,9 @@ use crate::codec::{self, Stored};
 
 /// sled's page cache: enough for the inner nodes of 10 M blocks, small on a Pi.
 const CACHE_BYTES: u64 = 16 * 1024 * 1024;
+/// How long a database that was closed may be held yet, and how often it is looked at.
+const RELEASED_WITHIN: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// Key of [`About`] in the tree `meta`.
 const ABOUT: &[u8] = b"about";
 /// Key of the [`Mark`].
@@ -85,6 +90,23 @@ pub(crate) struct Index {
     secret: [u8; 32],
 }
 
+/// Opens the database. One that this process has just closed is held by threads of sled's for a moment longer; nobody else
+/// can hold it, for the ledger has a lock of its own.
+fn open_db(dir: &Path) -> sled::Result<sled::Db> {
+    let start = Instant::now();
+    loop {
+        match sled::Config::new().path(dir).cache_capacity(CACHE_BYTES).open() {
+            Err(sled::Error::Io(error))
+                if error.to_string().contains("could not acquire lock")
+                    && start.elapsed() < RELEASED_WITHIN =>
+            {
+                thread::sleep(LOOK_AGAIN);
+            }
+            opened => return opened,
+        }
+    }
+}
+
 impl Index {
     /// Opens the index in `dir`, or makes an empty one when there is none or it was condemned.
     pub(crate) fn open(dir: &Path, network: &NetworkId) -> Result<(Self, Option<Tip>), IndexError> {
@@ -93,7 +115,7 @@ impl Index {
             return Err(IndexError("it was found damaged while in use".to_owned()));
         }
         guarded(|| {
-            let db = sled::Config::new().path(dir).cache_capacity(CACHE_BYTES).open()?;
+            let db = open_db(dir)?;
             let meta = db.open_tree("meta")?;
             let secret = match meta.get(ABOUT)? {
                 Some(bytes) => {

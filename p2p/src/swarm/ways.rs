@@ -31,7 +31,7 @@ use crate::{
     config::{Config, Role, listens_nearby, mesh_params},
     mesh::{Carrier, DialTarget, Effect, Mesh, Nat, Observation, PathFailure, Paths, ReserveFailure},
     reach::{Reach, ip_of, is_public, is_relayed},
-    status::{MiniNode, MiniNodeState, NatStatus, Path, Upnp, WaysStatus},
+    status::{MiniNode, MiniNodeState, NatKind, NatStatus, Path, Reachability, Upnp, WaysStatus},
     streams::Transport,
 };
 
@@ -315,8 +315,11 @@ impl Actor {
         if endpoint.is_listener() && is_public(endpoint.get_remote_address()) {
             self.reached_from_outside(now);
         }
-        let address = without_peer(endpoint.get_remote_address().clone());
-        self.ways.mesh.handle_connected(peer, &address, now);
+        // Where somebody dials from is no place to dial it, and no news where it is connected already: AutoNAT dials back.
+        if endpoint.is_dialer() || self.table.connections_of(&peer).count() == 1 {
+            let address = without_peer(endpoint.get_remote_address().clone());
+            self.ways.mesh.handle_connected(peer, &address, now);
+        }
         self.drive_mesh(now);
     }
 
@@ -649,6 +652,10 @@ impl Actor {
 
     pub(super) fn ways_status(&self) -> WaysStatus {
         let now = Instant::now();
+        let external: Vec<Multiaddr> = self.swarm.external_addresses().cloned().collect();
+        if self.ways.role == Role::MiniNode {
+            return self.mini_node_status(external);
+        }
         WaysStatus {
             nat: NatStatus {
                 reachability: self.ways.nat.reachability(now),
@@ -656,11 +663,32 @@ impl Actor {
                 tcp: self.ways.nat.kind(Carrier::Tcp, now),
                 advice: self.ways.nat.advice(now),
             },
-            external: self.swarm.external_addresses().cloned().collect(),
+            external,
             upnp: self.ways.upnp,
             mini_nodes: self.ways.mesh.status(),
             remembered: self.ways.mesh.addresses(),
         }
+    }
+}
+
+impl Actor {
+    /// A mini-node is where its operator says, or where it listens: nobody tests that.
+    fn mini_node_status(&self, external: Vec<Multiaddr>) -> WaysStatus {
+        let (reachability, advice) = if external.is_empty() {
+            let advice = "This mini-node has no public address, so that nobody is told of it and it relays for nobody: name one \
+                          with --external.";
+            (Reachability::Private, advice)
+        } else {
+            (Reachability::Public, "A mini-node: let UDP and TCP in at these addresses.")
+        };
+        let nat = NatStatus {
+            reachability,
+            udp: NatKind::Unknown,
+            tcp: NatKind::Unknown,
+            advice: advice.to_owned(),
+        };
+        let mesh = &self.ways.mesh;
+        WaysStatus { nat, external, upnp: Upnp::Off, mini_nodes: mesh.status(), remembered: mesh.addresses() }
     }
 }
 
