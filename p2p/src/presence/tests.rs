@@ -262,6 +262,7 @@ fn whoever_is_heard_of_by_others_does_not_flicker_when_a_connection_closes() {
     let (before, now) = (world.said.gossip, world.now);
     // Both ends notice it, and both are there.
     world.of(&peers[0]).handle_disconnected(&peers[1], false, now);
+    world.of(&peers[1]).handle_disconnected(&peers[0], false, now);
     for _ in 0..100 {
         world.run(Duration::from_millis(50));
         assert!(world.agrees());
