@@ -63,6 +63,14 @@ pub(crate) fn relay_of(address: &Multiaddr) -> Option<PeerId> {
     None
 }
 
+/// The address without the identity at its end.
+pub(crate) fn without_peer(mut address: Multiaddr) -> Multiaddr {
+    if matches!(address.iter().last(), Some(Protocol::P2p(_))) {
+        address.pop();
+    }
+    address
+}
+
 /// Whether the whole internet can reach the address: it is in none of the ranges that the registries of special-purpose
 /// addresses (RFC 6890 and its successors) keep from it. Stricter than [`Reach::Global`], which only says that an address
 /// is not of a local network: hosters take packets to any of these ranges for a scan.
@@ -163,5 +171,17 @@ mod tests {
                 && Reach::Local < Reach::Loopback
                 && Reach::Loopback < Reach::Nowhere
         );
+    }
+
+    #[test]
+    fn addresses_say_how_they_lead_to_a_peer() {
+        let address = |text: &str| text.parse::<Multiaddr>().unwrap();
+        let relay = PeerId::random();
+        let direct = address("/ip4/1.2.3.4/udp/4001/quic-v1");
+        let relayed = address(&format!("/ip6/::1/tcp/4001/p2p/{relay}/p2p-circuit"));
+        assert!(!is_relayed(&direct) && is_relayed(&relayed));
+        assert_eq!(ip_of(&direct), Some([1, 2, 3, 4].into()));
+        assert_eq!(ip_of(&relayed), Some(Ipv6Addr::LOCALHOST.into()));
+        assert_eq!(ip_of(&address(&format!("/p2p/{relay}"))), None);
     }
 }

@@ -10,7 +10,7 @@ use antiphon_proto::{
 };
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
-use crate::score::Offence;
+use crate::{reach::without_peer, score::Offence};
 
 /// What is known of one member.
 #[derive(Debug, Clone)]
@@ -280,13 +280,6 @@ fn read_addresses(bytes: &[Vec<u8>]) -> Result<Vec<Multiaddr>, RosterError> {
         address.map(without_peer).ok_or(RosterError::Address)
     };
     bytes.iter().map(read).collect()
-}
-
-fn without_peer(mut address: Multiaddr) -> Multiaddr {
-    if matches!(address.iter().last(), Some(Protocol::P2p(_))) {
-        address.pop();
-    }
-    address
 }
 
 fn fits(address: &Multiaddr) -> bool {

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use antiphon_proto::limits;
 use libp2p::{Multiaddr, multiaddr::Protocol};
 
+use crate::reach::without_peer;
+
 /// Addresses whose tests are kept: two carriers, two families and some mappings.
 const ADDRESSES: usize = 16;
 /// A success counts for so long; by then the address is tested again.
@@ -32,10 +34,7 @@ pub(crate) struct Confirmations {
 
 impl Confirmations {
     pub(super) fn tested(&mut self, address: &Multiaddr, reached: bool, now: Instant) {
-        let mut address = address.clone();
-        if matches!(address.iter().last(), Some(Protocol::P2p(_))) {
-            address.pop();
-        }
+        let address = without_peer(address.clone());
         if address.len() > limits::ADDRESS_BYTES {
             return;
         }

@@ -22,7 +22,7 @@ use super::{
         NAMED_DIALS, PAUSES, RESERVE_TIMEOUT, RESTS, SETTLED, SLOW_DIAL, SURE,
     },
 };
-use crate::status::MiniNode;
+use crate::{reach::is_relayed, status::MiniNode};
 
 /// What is to be done.
 #[must_use]
@@ -113,7 +113,7 @@ impl Mesh {
     pub(crate) fn handle_connected(&mut self, peer: PeerId, address: &Multiaddr, now: Instant) {
         self.input(now);
         let now = self.now;
-        if is_circuit(address) {
+        if is_relayed(address) {
             return;
         }
         if let Some(node) = self.book.connected(peer, address) {
@@ -430,8 +430,4 @@ impl Mesh {
         }
         leases().filter(|node| node.refuses()).count().min(EXTRA)
     }
-}
-
-fn is_circuit(address: &Multiaddr) -> bool {
-    address.iter().any(|part| part == libp2p::multiaddr::Protocol::P2pCircuit)
 }

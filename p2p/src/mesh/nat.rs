@@ -9,7 +9,10 @@ use std::{
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
 use super::confirmed::Confirmations;
-use crate::status::{NatKind, Reachability};
+use crate::{
+    reach::is_relayed,
+    status::{NatKind, Reachability},
+};
 
 /// Observers kept for each carrier: three mini-nodes and some peers are what a peer talks to outside; more would not
 /// make the judgement better.
@@ -100,8 +103,7 @@ impl Nat {
             Some(Protocol::Ip6(ip)) => self.is_outside(ip.into()),
             _ => true,
         };
-        let is_circuit = address.iter().any(|part| part == Protocol::P2pCircuit);
-        if outside && !is_circuit {
+        if outside && !is_relayed(address) {
             self.confirmations.tested(address, reached, now);
         }
     }

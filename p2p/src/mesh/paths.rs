@@ -8,7 +8,7 @@ use std::{
 use antiphon_proto::limits;
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
-use crate::streams::Transport;
+use crate::{reach::is_relayed, streams::Transport};
 
 /// Peers kept, some 2 MB at the worst: more than one talks to in an hour.
 const PEERS: usize = 1_024;
@@ -114,7 +114,7 @@ impl Paths {
         }
         for (relay, address) in relays {
             let is_known = *relay == peer || *relay == self.local || through.contains(relay);
-            if !is_known && !is_circuit(address) {
+            if !is_known && !is_relayed(address) {
                 plan.relayed.extend(circuit(address, *relay));
                 through.push(*relay);
             }
@@ -203,7 +203,7 @@ impl Paths {
         if nowhere || !can_be_dialled || address.len() > limits::ADDRESS_BYTES {
             return None;
         }
-        let is_circuit = is_circuit(&address);
+        let is_circuit = is_relayed(&address);
         // A relay that is this peer, or the peer itself, leads nowhere; and no relay is reached through another.
         let leads = match relay_of(&address) {
             Some(relay) => relay != self.local && relay != peer,
@@ -215,10 +215,6 @@ impl Paths {
 
 fn fresh(heard: &[(Multiaddr, Instant)], now: Instant) -> impl Iterator<Item = &Multiaddr> {
     heard.iter().rev().filter(move |(_, heard)| now < *heard + HEARD_FOR).map(|(address, _)| address)
-}
-
-fn is_circuit(address: &Multiaddr) -> bool {
-    address.iter().any(|part| part == Protocol::P2pCircuit)
 }
 
 /// The relay of an address that ends with `/p2p/<relay>/p2p-circuit` and has no other circuit in it.

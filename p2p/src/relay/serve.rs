@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::{AsyncWrite, AsyncWriteExt};
-use libp2p::{Multiaddr, PeerId, StreamProtocol, multiaddr::Protocol};
+use libp2p::{Multiaddr, PeerId, StreamProtocol};
 use prost::Message;
 use tokio::{sync::watch, time};
 use tokio_util::sync::CancellationToken;
@@ -19,6 +19,7 @@ use crate::{
     config::{RelayLimits, Timeouts},
     pacing::{Limits, Pacer},
     protocol::Fault,
+    reach::is_relayed,
     score::Offence,
     slots::Slots,
     streams::{Inbound, Opener, PeerStream},
@@ -239,7 +240,7 @@ fn known<E: TryFrom<i32>>(value: Option<i32>) -> Option<E> {
 /// The addresses of this peer as they are told with a reservation: each ends in its id, none leads through another
 /// relay.
 fn addresses(external: &[Multiaddr], local: PeerId) -> Vec<Vec<u8>> {
-    let direct = external.iter().filter(|address| !address.iter().any(|part| part == Protocol::P2pCircuit));
+    let direct = external.iter().filter(|address| !is_relayed(address));
     let full =
         direct.filter_map(|address| address.clone().with_p2p(local).ok()).map(|address| address.to_vec());
     let mut bytes = 0;
@@ -252,6 +253,8 @@ fn addresses(external: &[Multiaddr], local: PeerId) -> Vec<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use libp2p::multiaddr::Protocol;
+
     use super::*;
 
     #[test]

@@ -36,7 +36,6 @@ struct Connection {
     since: Instant,
     /// When a stream was last seen on it.
     used: Instant,
-    relayed: bool,
     we_dialled: bool,
     /// One more for the handler and for each stream.
     usage: Arc<Usage>,
@@ -88,7 +87,7 @@ impl Behaviour {
     /// Relayed connections that no stream of ours has used for so long. Both sides may close one: nothing is lost by it.
     pub(crate) fn idle_relayed(&mut self, now: Instant, limit: Duration) -> Vec<ConnectionId> {
         let mut found = Vec::new();
-        for connection in self.peers.values_mut().flatten().filter(|connection| connection.relayed) {
+        for connection in self.peers.values_mut().flatten().filter(|connection| connection.usage.relayed) {
             if Arc::strong_count(&connection.usage) > HELD_WHEN_IDLE {
                 connection.used = now;
             } else if now.saturating_duration_since(connection.used) >= limit {
@@ -168,7 +167,6 @@ impl NetworkBehaviour for Behaviour {
                     rank: Rank::new(&self.local, &established.peer_id, established.endpoint),
                     since: Instant::now(),
                     used: Instant::now(),
-                    relayed: established.endpoint.is_relayed(),
                     we_dialled: dialled(established.endpoint),
                     usage,
                 });

@@ -73,22 +73,3 @@ impl Rank {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use libp2p::{Multiaddr, PeerId};
-
-    use crate::reach::{ip_of, is_relayed};
-
-    #[test]
-    fn addresses_say_how_they_lead_to_a_peer() {
-        let address = |text: &str| text.parse::<Multiaddr>().unwrap();
-        let relay = PeerId::random();
-        let direct = address("/ip4/1.2.3.4/udp/4001/quic-v1");
-        let relayed = address(&format!("/ip6/::1/tcp/4001/p2p/{relay}/p2p-circuit"));
-        assert!(!is_relayed(&direct) && is_relayed(&relayed));
-        assert_eq!(ip_of(&direct), Some([1, 2, 3, 4].into()));
-        assert_eq!(ip_of(&relayed), Some(std::net::Ipv6Addr::LOCALHOST.into()));
-        assert_eq!(ip_of(&address(&format!("/p2p/{relay}"))), None);
-    }
-}

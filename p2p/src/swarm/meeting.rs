@@ -7,11 +7,10 @@ use libp2p::{
     Multiaddr, PeerId,
     gossipsub::{self, MessageAcceptance, PublishError},
     mdns,
-    multiaddr::Protocol,
 };
 
 use super::{actor::Actor, gossip};
-use crate::{metrics::Metrics, presence::Verdict, score::Offence};
+use crate::{metrics::Metrics, presence::Verdict, reach::without_peer, score::Offence};
 
 impl Actor {
     /// Joins the gossip of a network. Who is of it already is told to presence.
@@ -106,11 +105,4 @@ impl Actor {
             }
         }
     }
-}
-
-fn without_peer(mut address: Multiaddr) -> Multiaddr {
-    if matches!(address.iter().last(), Some(Protocol::P2p(_))) {
-        address.pop();
-    }
-    address
 }

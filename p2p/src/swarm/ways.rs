@@ -30,13 +30,12 @@ use super::{
 use crate::{
     config::{Config, Role, listens_nearby, mesh_params},
     mesh::{Carrier, DialTarget, Effect, Mesh, Nat, Observation, PathFailure, Paths, ReserveFailure},
-    reach::{Reach, ip_of, is_public, is_relayed},
+    protocol,
+    reach::{Reach, ip_of, is_public, is_relayed, without_peer},
     status::{MiniNode, MiniNodeState, NatKind, NatStatus, Path, Reachability, Upnp, WaysStatus},
     streams::Transport,
 };
 
-/// Name of the protocol by which circuits are asked for; whoever offers it relays.
-pub(crate) const HOP: &str = "/libp2p/circuit/relay/0.2.0/hop";
 /// A peer is not dialled by every way again before this.
 const REACH_PAUSE: Duration = Duration::from_secs(2);
 /// Nor suspected: a new connection would close one that is only slow.
@@ -130,9 +129,7 @@ impl Ways {
             upnp: if config.upnp { Upnp::Searching } else { Upnp::Off },
         }
     }
-}
 
-impl Ways {
     /// Whether this is a peer that serves and that nobody outside can dial, as far as is known.
     fn is_hidden(&self, now: Instant) -> bool {
         self.role == Role::Peer && self.has_listeners && self.nat.needs_relay(now)
@@ -362,7 +359,7 @@ impl Actor {
 
     pub(super) fn way_identified(&mut self, peer: PeerId, id: ConnectionId, info: &identify::Info) {
         let now = Instant::now();
-        let is_mini_node = info.protocols.iter().any(|name| name.as_ref() == HOP);
+        let is_mini_node = info.protocols.contains(&protocol::HOP);
         self.ways.mesh.handle_identified(peer, is_mini_node, now);
         self.table.relays(&peer, is_mini_node);
         let Some(remote) = self
@@ -612,10 +609,10 @@ impl Actor {
         }
         if lost {
             self.ways.nat.network_changed();
-            let external: Vec<Multiaddr> =
-                self.swarm.external_addresses().filter(|address| !is_relayed(address)).cloned().collect();
             if self.ways.role == Role::Peer {
-                external.iter().for_each(|address| self.swarm.remove_external_address(address));
+                let direct = self.swarm.external_addresses().filter(|address| !is_relayed(address));
+                let direct: Vec<Multiaddr> = direct.cloned().collect();
+                direct.iter().for_each(|address| self.swarm.remove_external_address(address));
             }
         }
         self.ways.attempts.clear();
@@ -669,9 +666,7 @@ impl Actor {
             remembered: self.ways.mesh.addresses(),
         }
     }
-}
 
-impl Actor {
     /// A mini-node is where its operator says, or where it listens: nobody tests that.
     fn mini_node_status(&self, external: Vec<Multiaddr>) -> WaysStatus {
         let (reachability, advice) = if external.is_empty() {
@@ -690,13 +685,6 @@ impl Actor {
         let mesh = &self.ways.mesh;
         WaysStatus { nat, external, upnp: Upnp::Off, mini_nodes: mesh.status(), remembered: mesh.addresses() }
     }
-}
-
-fn without_peer(mut address: Multiaddr) -> Multiaddr {
-    if matches!(address.iter().last(), Some(Protocol::P2p(_))) {
-        address.pop();
-    }
-    address
 }
 
 fn socket_of(address: &Multiaddr) -> Option<SocketAddr> {
