@@ -3,8 +3,10 @@
 use std::error::Error;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    const FILES: [&str; 4] = [
+    const FILES: [&str; 6] = [
         "schema/antiphon/v1/ledger.proto",
+        "schema/antiphon/v1/play.proto",
+        "schema/antiphon/v1/state.proto",
         "schema/antiphon/v1/wire.proto",
         "schema/antiphon/v1/council.proto",
         "schema/antiphon/v1/library.proto",

@@ -2,11 +2,13 @@
 
 use crate::{
     canonical,
-    hash::{ActId, NetworkId, ValueId},
+    epoch::Escrow,
+    hash::{ActId, NetworkId, SongId, ValueId},
     keys::{Domain, PublicKey, SecretKey, signed_message},
     limits,
     record::{Invalid, key},
-    wire::{BatchHeader, Council, CouncilAct, CouncilVote, council_act},
+    tokens::{check_artist, song_id},
+    wire::{BatchHeader, Council, CouncilAct, CouncilVote, Economy, council_act, ruling},
 };
 
 pub use crate::wire::VoteKind;
@@ -64,6 +66,41 @@ impl BatchHeader {
     }
 }
 
+/// What an act changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Who is a member; at least one is set.
+    Member {
+        /// Who joins.
+        add: Option<PublicKey>,
+        /// Who leaves.
+        remove: Option<PublicKey>,
+    },
+    /// What an artist has in escrow becomes the artist's own.
+    Release {
+        /// Whose.
+        escrow: Escrow,
+        /// To whom: the escrow's own key, or one that has claimed the name.
+        to: PublicKey,
+    },
+    /// The economy.
+    Parameters(Economy),
+    /// Whose an artist's name is.
+    Name {
+        /// Normalised name.
+        artist: String,
+        /// Whose it is; nobody's.
+        owner: Option<PublicKey>,
+    },
+    /// Whether plays of a song count.
+    Song {
+        /// The song.
+        song: SongId,
+        /// They do not.
+        withheld: bool,
+    },
+}
+
 fn optional_key(field: &'static str, bytes: &[u8]) -> Result<Option<PublicKey>, Invalid> {
     if bytes.is_empty() { Ok(None) } else { key(field, bytes).map(Some) }
 }
@@ -88,15 +125,52 @@ impl CouncilAct {
         ActId(*blake3::hash(&canonical::encode(self)).as_bytes())
     }
 
-    /// Who joins and who leaves.
+    /// Any other act.
+    #[must_use]
+    pub fn new(change: council_act::Change, expires_height: u64, nonce: [u8; 16]) -> Self {
+        Self { expires_height, nonce: nonce.to_vec(), change: Some(change) }
+    }
+
+    /// What it changes.
     ///
     /// # Errors
-    /// [`Invalid`] when that is not said, or keys are not keys.
-    pub fn member_change(&self) -> Result<(Option<PublicKey>, Option<PublicKey>), Invalid> {
-        let Some(council_act::Change::Member(change)) = &self.change else {
-            return Err(Invalid::Missing("change"));
-        };
-        Ok((optional_key("add", &change.add)?, optional_key("remove", &change.remove)?))
+    /// [`Invalid`] when that is not said, or what is said cannot be.
+    pub fn change(&self) -> Result<Change, Invalid> {
+        Ok(match self.change.as_ref().ok_or(Invalid::Missing("change"))? {
+            council_act::Change::Member(change) => {
+                let (add, remove) =
+                    (optional_key("add", &change.add)?, optional_key("remove", &change.remove)?);
+                match (add, remove) {
+                    (None, None) => return Err(Invalid::Missing("add or remove")),
+                    _ if add == remove => return Err(Invalid::Act("it adds the member that it removes")),
+                    _ => Change::Member { add, remove },
+                }
+            }
+            council_act::Change::Release(release) => {
+                let to = key("to", &release.to)?;
+                if release.artist.is_empty() {
+                    Change::Release { escrow: Escrow::Key(to), to }
+                } else {
+                    check_artist(&release.artist)?;
+                    Change::Release { escrow: Escrow::Name(release.artist.clone()), to }
+                }
+            }
+            council_act::Change::Parameters(parameters) => {
+                let economy = parameters.economy.ok_or(Invalid::Missing("economy"))?;
+                economy.check()?;
+                Change::Parameters(economy)
+            }
+            council_act::Change::Ruling(ruling) => match ruling.subject.as_ref() {
+                None => return Err(Invalid::Missing("subject of the ruling")),
+                Some(ruling::Subject::Name(name)) => {
+                    check_artist(&name.artist)?;
+                    Change::Name { artist: name.artist.clone(), owner: optional_key("owner", &name.owner)? }
+                }
+                Some(ruling::Subject::Song(song)) => {
+                    Change::Song { song: song_id(&song.song_id)?, withheld: song.withheld }
+                }
+            },
+        })
     }
 
     /// Checks what can be checked without the ledger.
@@ -107,11 +181,7 @@ impl CouncilAct {
         if self.nonce.len() != 16 {
             return Err(Invalid::Act("the nonce is not 16 bytes"));
         }
-        match self.member_change()? {
-            (None, None) => Err(Invalid::Missing("add or remove")),
-            (add, remove) if add == remove => Err(Invalid::Act("it adds the member that it removes")),
-            _ => Ok(()),
-        }
+        self.change().map(drop)
     }
 
     /// A member's vote for this act.
@@ -229,7 +299,7 @@ mod tests {
         let (a, b) = (secret(1).public(), secret(2).public());
         let act = |add, remove| CouncilAct::change_member(add, remove, 9, [3; 16]);
         assert_eq!(act(Some(a), Some(b)).check_form(), Ok(()));
-        assert_eq!(act(None, Some(b)).member_change(), Ok((None, Some(b))));
+        assert_eq!(act(None, Some(b)).change(), Ok(Change::Member { add: None, remove: Some(b) }));
         assert!(act(None, None).check_form().is_err());
         assert!(act(Some(a), Some(a)).check_form().is_err());
         let mut short = act(Some(a), None);

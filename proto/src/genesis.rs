@@ -2,10 +2,13 @@
 
 use crate::{
     canonical::{self, CanonicalError},
+    economy,
     hash::NetworkId,
     keys::PublicKey,
-    limits, stamp,
-    wire::Genesis,
+    limits,
+    record::Invalid,
+    stamp,
+    wire::{Economy, Genesis},
 };
 
 /// Format version of genesis documents.
@@ -33,6 +36,9 @@ pub enum GenesisError {
     /// A rule is broken.
     #[error("genesis: {0}")]
     Rule(&'static str),
+    /// A rule of the economy is broken.
+    #[error("genesis: {0}")]
+    Economy(Invalid),
 }
 
 impl Genesis {
@@ -49,7 +55,14 @@ impl Genesis {
             members,
             stamp_bits: stamp::DEFAULT_BITS,
             batch_quota: DEFAULT_BATCH_QUOTA,
+            economy: None,
         }
+    }
+
+    /// What plays are worth at the start.
+    #[must_use]
+    pub fn economy(&self) -> Economy {
+        self.economy.unwrap_or(economy::DEFAULT)
     }
 
     /// Reads a document and checks every rule.
@@ -80,7 +93,10 @@ impl Genesis {
         rule(self.members.iter().all(|member| member.len() == 32), "a member's key is not 32 bytes")?;
         rule(self.members.is_sorted_by(|a, b| a < b), "the members are not in ascending order, each once")?;
         rule(self.stamp_bits <= limits::STAMP_BITS, "more than 40 stamp bits")?;
-        rule(self.batch_quota > 0, "the batch quota is 0")
+        rule(self.batch_quota > 0, "the batch quota is 0")?;
+        // Absence already means the defaults: a second encoding of them would be a second network id.
+        rule(self.economy != Some(economy::DEFAULT), "an economy of defaults is left out")?;
+        self.economy().check().map_err(GenesisError::Economy)
     }
 
     /// BLAKE3 of the canonical bytes.

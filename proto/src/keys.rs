@@ -30,6 +30,20 @@ pub enum Domain {
     Precommit,
     /// A council member's word that a node speaks for it.
     Binding,
+    /// Tokens from one account to another.
+    Transfer,
+    /// Payment of a song's price.
+    Purchase,
+    /// The right to hear a song.
+    Grant,
+    /// A claim on an artist's name.
+    Claim,
+    /// The start of a play, by its listener.
+    PlayStart,
+    /// A receipt, by listener and witness.
+    Receipt,
+    /// A listener's right to hear, shown to a serving peer.
+    Access,
 }
 
 impl Domain {
@@ -44,6 +58,13 @@ impl Domain {
             Self::Prevote => b"antiphon/v1/prevote",
             Self::Precommit => b"antiphon/v1/precommit",
             Self::Binding => b"antiphon/v1/binding",
+            Self::Transfer => b"antiphon/v1/transfer",
+            Self::Purchase => b"antiphon/v1/purchase",
+            Self::Grant => b"antiphon/v1/grant",
+            Self::Claim => b"antiphon/v1/claim",
+            Self::PlayStart => b"antiphon/v1/play-start",
+            Self::Receipt => b"antiphon/v1/receipt",
+            Self::Access => b"antiphon/v1/access",
         }
     }
 }

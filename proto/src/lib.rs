@@ -4,6 +4,7 @@
 //! arguments. The `.proto` files under `schema/` are the specification; [`canonical`] says which of protobuf's
 //! encodings is ours.
 
+pub mod access;
 pub mod announcement;
 pub mod audio;
 pub mod binding;
@@ -12,13 +13,18 @@ pub mod canonical;
 pub mod certificate;
 pub mod container;
 pub mod council;
+pub mod coverage;
+pub mod economy;
+pub mod epoch;
 pub mod genesis;
 pub mod hash;
 pub mod keys;
 pub mod limits;
 pub mod note;
+pub mod play;
 pub mod record;
 pub mod stamp;
+pub mod tokens;
 
 /// Messages as the `.proto` files define them.
 pub mod wire {

@@ -51,6 +51,33 @@ pub const TRACK_MAX: u32 = 9_999;
 /// How far a registration's clock may be ahead of the ledger's: a Pi whose clock drifts is still served.
 pub const CLOCK_AHEAD_MS: u64 = 10 * 60 * 1_000;
 
+/// Units that any amount may have: 10^10 tokens, so that three of them multiplied fit 128 bits with room.
+pub const UNITS_MAX: u64 = 1_000_000_000_000_000_000;
+/// Text for people in a transfer.
+pub const MEMO_BYTES: usize = 128;
+/// Receipts in one settlement: with the batch that it stands in they fit a message among members.
+pub const EPOCH_RECEIPTS: usize = 1_536;
+/// Longest window in which a play may be settled: a week. Members keep every receipt for as long.
+pub const WINDOW_MS_MAX: u32 = 7 * 24 * 60 * 60 * 1_000;
+/// A receipt: 32 spans and 8 serving peers take 950 B, a usual one 380 B.
+pub const RECEIPT_BYTES: usize = 1_024;
+/// Spans that were heard: whoever jumps more often has heard little of each.
+pub const RECEIPT_SPANS: usize = 32;
+/// Serving peers of one play.
+pub const RECEIPT_SERVED: usize = 8;
+/// Receipts of one play: how often its witness may go away in the middle.
+pub const PLAY_RECEIPTS: usize = 8;
+/// How far a play may run ahead of the clock: what was heard between two heartbeats may come in at the second.
+pub const HEARD_AHEAD_MS: u32 = 2_000;
+/// Claims on one artist's name that are remembered.
+pub const CLAIMS: usize = 8;
+/// How long a right to hear may be shown before it must be signed anew.
+pub const ACCESS_TOKEN_MS: u64 = 60 * 60 * 1_000;
+/// After a pay-per-play purchase, time beyond the song's duration in which it may be heard.
+pub const PLAY_GRACE_MS: u64 = 15 * 60 * 1_000;
+/// A message on a play's stream.
+pub const PLAY_MESSAGE_BYTES: usize = 2 * 1_024;
+
 /// A message on a stream that is neither a batch nor audio.
 pub const CONTROL_MESSAGE_BYTES: usize = 64 * 1024;
 /// A batch on a stream: its blocks, its seal, and the lengths around them.
@@ -86,8 +113,10 @@ pub const LIBRARY_SONGS: u32 = 5_000_000;
 pub const PEER_ID_BYTES: usize = 64;
 /// A vote, a certificate or another small message among council members: a certificate of 128 members is 6 KB.
 pub const COUNCIL_VOTE_BYTES: usize = 64 * 1024;
-/// Any message among council members: a proposed batch and what its proposer says about it.
-pub const COUNCIL_MESSAGE_BYTES: usize = BATCH_MESSAGE_BYTES + 64 * 1024;
+/// Any message among council members: a proposed batch, the receipts that it settles, and what its proposer says about
+/// it.
+pub const COUNCIL_MESSAGE_BYTES: usize =
+    BATCH_MESSAGE_BYTES + EPOCH_RECEIPTS * (RECEIPT_BYTES + 8) + 64 * 1024;
 /// Members in one roster message: with all their addresses 20 KB. A whole council comes in several.
 pub const ROSTER_ENTRIES: usize = 16;
 /// Addresses told of one member: two transports on a few interfaces.

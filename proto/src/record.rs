@@ -6,7 +6,10 @@ use crate::{
     hash::{BlockHash, ContentHash, IdError, NetworkId, SongId},
     keys::{Domain, PublicKey, SecretKey, signed_message},
     limits, stamp,
-    wire::{Block, RefusalCode, Registration, Song, Split, TermsKind, Variant, block, registration},
+    wire::{
+        Block, Claim, Grant, Purchase, RefusalCode, Registration, Song, Split, TermsKind, Transfer, Variant,
+        block, registration,
+    },
 };
 
 /// Format version of blocks.
@@ -60,6 +63,15 @@ pub enum Invalid {
     /// A council act that means nothing.
     #[error("council act: {0}")]
     Act(&'static str),
+    /// Parameters of the economy that contradict one another.
+    #[error("economy: {0}")]
+    Economy(&'static str),
+    /// A settlement that contradicts itself.
+    #[error("settlement: {0}")]
+    Epoch(&'static str),
+    /// A receipt that proves nothing.
+    #[error("receipt: {0}")]
+    Receipt(&'static str),
     /// The signature is not the registrant's (or the voting member's).
     #[error("the signature is not by the key that it names")]
     Signature,
@@ -82,11 +94,11 @@ impl Invalid {
     }
 }
 
-fn at_most(field: &'static str, got: u64, limit: u64) -> Result<(), Invalid> {
+pub(crate) fn at_most(field: &'static str, got: u64, limit: u64) -> Result<(), Invalid> {
     if got > limit { Err(Invalid::Limit { field, got, limit }) } else { Ok(()) }
 }
 
-fn text(field: &'static str, value: &str, limit: usize) -> Result<(), Invalid> {
+pub(crate) fn text(field: &'static str, value: &str, limit: usize) -> Result<(), Invalid> {
     at_most(field, value.len() as u64, limit as u64)?;
     if value.chars().any(char::is_control) { Err(Invalid::Text { field }) } else { Ok(()) }
 }
@@ -110,7 +122,7 @@ fn file_size(bytes: u64) -> Result<(), Invalid> {
     at_most("bytes", bytes, limits::FILE_BYTES)
 }
 
-fn signature_length(bytes: &[u8]) -> Result<(), Invalid> {
+pub(crate) fn signature_length(bytes: &[u8]) -> Result<(), Invalid> {
     if bytes.len() == 64 { Ok(()) } else { Err(Invalid::Signature) }
 }
 
@@ -118,9 +130,50 @@ fn stamped(challenge: stamp::Challenge, found: u64, bits: u32) -> Result<(), Inv
     if challenge.accepts(found, bits) { Ok(()) } else { Err(Invalid::Stamp(bits)) }
 }
 
-fn signed(by: PublicKey, message: &[u8], signature: &[u8]) -> Result<(), Invalid> {
+pub(crate) fn signed(by: PublicKey, message: &[u8], signature: &[u8]) -> Result<(), Invalid> {
     if by.verifies(message, signature) { Ok(()) } else { Err(Invalid::Signature) }
 }
+
+/// Work stamp and signature of a record that has both as its last fields.
+macro_rules! stamped_and_signed {
+    ($type:ident, $domain:expr, $signer:ident) => {
+        impl $type {
+            /// Canonical bytes without signature: what is signed.
+            fn to_sign(&self) -> Vec<u8> {
+                canonical::encode(&Self { signature: Vec::new(), ..self.clone() })
+            }
+
+            /// What the work stamp is found for: everything but stamp and signature.
+            #[must_use]
+            pub fn stamp_challenge(&self, network: &NetworkId) -> stamp::Challenge {
+                let bare = Self { signature: Vec::new(), stamp: 0, ..self.clone() };
+                stamp::Challenge::new(network, &canonical::encode(&bare))
+            }
+
+            /// Signs in place; the stamp must be there already.
+            pub fn sign(&mut self, network: &NetworkId, secret: &SecretKey) {
+                self.signature = secret.sign(&signed_message($domain, network, &self.to_sign())).to_vec();
+            }
+
+            /// Checks the work stamp, then the signature: the cheap one first.
+            ///
+            /// # Errors
+            /// [`Invalid::Stamp`] or [`Invalid::Signature`].
+            pub fn check_proofs(&self, network: &NetworkId, stamp_bits: u32) -> Result<(), Invalid> {
+                stamped(self.stamp_challenge(network), self.stamp, stamp_bits)?;
+                let message = signed_message($domain, network, &self.to_sign());
+                signed(key(stringify!($signer), &self.$signer)?, &message, &self.signature)
+            }
+        }
+    };
+}
+
+stamped_and_signed!(Song, Domain::Song, registrant);
+stamped_and_signed!(Variant, Domain::Variant, registrant);
+stamped_and_signed!(Transfer, Domain::Transfer, from);
+stamped_and_signed!(Purchase, Domain::Purchase, buyer);
+stamped_and_signed!(Grant, Domain::Grant, grantor);
+stamped_and_signed!(Claim, Domain::Claim, claimant);
 
 fn splits(artist_key: &[u8], splits: &[Split]) -> Result<(), Invalid> {
     at_most("splits", splits.len() as u64, limits::SPLITS as u64)?;
@@ -171,23 +224,6 @@ impl Song {
     #[must_use]
     pub fn id(&self) -> SongId {
         SongId(*blake3::hash(&canonical::encode(self)).as_bytes())
-    }
-
-    /// Canonical bytes without signature: what the registrant signs.
-    fn to_sign(&self) -> Vec<u8> {
-        canonical::encode(&Self { signature: Vec::new(), ..self.clone() })
-    }
-
-    /// What the work stamp is found for: everything but stamp and signature.
-    #[must_use]
-    pub fn stamp_challenge(&self, network: &NetworkId) -> stamp::Challenge {
-        let bare = Self { signature: Vec::new(), stamp: 0, ..self.clone() };
-        stamp::Challenge::new(network, &canonical::encode(&bare))
-    }
-
-    /// Signs in place; the stamp must be there already.
-    pub fn sign(&mut self, network: &NetworkId, secret: &SecretKey) {
-        self.signature = secret.sign(&signed_message(Domain::Song, network, &self.to_sign())).to_vec();
     }
 
     /// Checks every rule of form and every limit.
@@ -256,16 +292,6 @@ impl Song {
             Err(_) => Err(Invalid::Terms("unknown kind")),
         }
     }
-
-    /// Checks the work stamp, then the signature: the cheap one first.
-    ///
-    /// # Errors
-    /// [`Invalid::Stamp`] or [`Invalid::Signature`].
-    pub fn check_proofs(&self, network: &NetworkId, stamp_bits: u32) -> Result<(), Invalid> {
-        stamped(self.stamp_challenge(network), self.stamp, stamp_bits)?;
-        let message = signed_message(Domain::Song, network, &self.to_sign());
-        signed(self.registrant_key()?, &message, &self.signature)
-    }
 }
 
 impl Variant {
@@ -293,22 +319,6 @@ impl Variant {
         key("registrant", &self.registrant)
     }
 
-    fn to_sign(&self) -> Vec<u8> {
-        canonical::encode(&Self { signature: Vec::new(), ..self.clone() })
-    }
-
-    /// What the work stamp is found for: everything but stamp and signature.
-    #[must_use]
-    pub fn stamp_challenge(&self, network: &NetworkId) -> stamp::Challenge {
-        let bare = Self { signature: Vec::new(), stamp: 0, ..self.clone() };
-        stamp::Challenge::new(network, &canonical::encode(&bare))
-    }
-
-    /// Signs in place; the stamp must be there already.
-    pub fn sign(&mut self, network: &NetworkId, secret: &SecretKey) {
-        self.signature = secret.sign(&signed_message(Domain::Variant, network, &self.to_sign())).to_vec();
-    }
-
     /// Checks every rule of form and every limit.
     ///
     /// # Errors
@@ -322,16 +332,6 @@ impl Variant {
         at_most("bitrate_kbps", self.bitrate_kbps.into(), 200_000)?;
         self.registrant_key()?;
         signature_length(&self.signature)
-    }
-
-    /// Checks the work stamp, then the signature: the cheap one first.
-    ///
-    /// # Errors
-    /// [`Invalid::Stamp`] or [`Invalid::Signature`].
-    pub fn check_proofs(&self, network: &NetworkId, stamp_bits: u32) -> Result<(), Invalid> {
-        stamped(self.stamp_challenge(network), self.stamp, stamp_bits)?;
-        let message = signed_message(Domain::Variant, network, &self.to_sign());
-        signed(self.registrant_key()?, &message, &self.signature)
     }
 }
 
@@ -366,6 +366,26 @@ impl Registration {
                 council.check_form()?;
                 council.check_proofs(network)
             }
+            Some(registration::Body::Transfer(transfer)) => {
+                transfer.check_form()?;
+                transfer.check_proofs(network, stamp_bits)
+            }
+            Some(registration::Body::Purchase(purchase)) => {
+                purchase.check_form()?;
+                purchase.check_proofs(network, stamp_bits)
+            }
+            Some(registration::Body::Grant(grant)) => {
+                grant.check_form()?;
+                grant.check_proofs(network, stamp_bits)
+            }
+            Some(registration::Body::Claim(claim)) => {
+                claim.check_form()?;
+                claim.check_proofs(network, stamp_bits)
+            }
+            Some(registration::Body::Receipt(receipt)) => {
+                receipt.check_form()?;
+                receipt.check_proofs(network)
+            }
             None => Err(Invalid::Missing("registration body")),
         }
     }
@@ -391,6 +411,11 @@ impl Block {
                 song.check_form()?;
             }
             Some(block::Body::Variant(variant)) => variant.check_form()?,
+            Some(block::Body::Epoch(epoch)) => epoch.check_form()?,
+            Some(block::Body::Transfer(transfer)) => transfer.check_form()?,
+            Some(block::Body::Purchase(purchase)) => purchase.check_form()?,
+            Some(block::Body::Grant(grant)) => grant.check_form()?,
+            Some(block::Body::Claim(claim)) => claim.check_form()?,
             Some(block::Body::Council(council)) => council.check_form()?,
             None => return Err(Invalid::Missing("block body")),
         }
