@@ -8,11 +8,12 @@ use std::{
     io::{Read, Write},
     os::{
         fd::OwnedFd,
-        unix::{ffi::OsStrExt, fs::PermissionsExt},
+        unix::{ffi::OsStrExt, fs::PermissionsExt, net::UnixListener},
     },
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Output, Stdio},
     thread,
+    time::{Duration, Instant},
 };
 
 use antiphon_proto::SecretKey;
@@ -348,6 +349,31 @@ fn somebody_at_a_terminal_is_asked_and_nothing_is_echoed() {
     assert_eq!(ended.join().unwrap().0.code(), Some(1));
     assert!(tcgetattr(&held_too).unwrap().local_modes.contains(LocalModes::ECHO | LocalModes::ICANON));
     drop(held);
+}
+
+/// A machine without a keyring, or with one that does not answer, does not wait for it.
+#[test]
+fn a_keyring_that_is_silent_holds_up_nothing() {
+    let machine = Machine::new();
+    let password = secret(machine.path("password"), "correct horse");
+    machine.json(&["wallet", "new", "--password-file", password.to_str().unwrap()]);
+    let bus = machine.path("bus");
+    let unlock = || {
+        let start = Instant::now();
+        let mut command = machine.command();
+        command.env("DBUS_SESSION_BUS_ADDRESS", format!("unix:path={}", bus.display()));
+        let output = command.env("ANTIPHON__WALLET__KEYRING", "true").args(["wallet", "unlock"]).output();
+        let (code, said) = failed(&output.unwrap());
+        assert_eq!(code, 1, "{said}");
+        (start.elapsed(), said)
+    };
+    let (_, said) = unlock();
+    assert!(said.contains("the keyring: there is none in this session"), "{said}");
+    let _silent = UnixListener::bind(&bus).unwrap();
+    let (took, said) = unlock();
+    assert!(said.contains("the keyring: no answer within 2 s"), "{said}");
+    // 2 s, and what a busy machine adds.
+    assert!(took < Duration::from_secs(20), "{took:?}");
 }
 
 /// A keyring of GNOME's on a session bus of its own, where it is installed.

@@ -6,7 +6,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use antiphon_proto::PublicKey;
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use secret_service::{EncryptionType, SecretService};
 use zeroize::Zeroizing;
 
@@ -26,10 +26,10 @@ const TEXT: &str = "text/plain";
 pub(super) async fn find(public: &PublicKey) -> anyhow::Result<Option<Password>> {
     let work = async {
         let service = connect().await?;
-        let found = service.search_items(attributes(&public.to_string())).await?;
+        let found = service.search_items(attributes(&public.to_string())).await.map_err(said)?;
         match (found.unlocked.first(), found.locked.is_empty()) {
             (Some(item), _) => {
-                let secret = Zeroizing::new(item.get_secret().await?);
+                let secret = Zeroizing::new(item.get_secret().await.map_err(said)?);
                 Password::new(secret).map(Some)
             }
             (None, false) => bail!("it is locked"),
@@ -47,13 +47,16 @@ pub async fn remember(public: &PublicKey, password: &Password) -> anyhow::Result
     let service =
         tokio::time::timeout(WITHIN, Box::pin(connect())).await.context("no answer within 2 s")??;
     let work = async {
-        let collection = service.get_default_collection().await?;
-        if collection.is_locked().await? {
-            collection.unlock().await?;
+        let collection = service.get_default_collection().await.map_err(said)?;
+        if collection.is_locked().await.map_err(said)? {
+            collection.unlock().await.map_err(said)?;
         }
         let public = public.to_string();
         let label = format!("Antiphon wallet {}", &public[..8]);
-        collection.create_item(&label, attributes(&public), password.bytes(), true, TEXT).await?;
+        collection
+            .create_item(&label, attributes(&public), password.bytes(), true, TEXT)
+            .await
+            .map_err(said)?;
         anyhow::Ok(())
     };
     tokio::time::timeout(ASKING_WITHIN, Box::pin(work))
@@ -61,8 +64,17 @@ pub async fn remember(public: &PublicKey, password: &Password) -> anyhow::Result
         .context("it was not unlocked within a minute")?
 }
 
+/// What goes over the bus is encrypted: others may listen there.
 async fn connect() -> anyhow::Result<SecretService<'static>> {
-    Ok(SecretService::connect(EncryptionType::Dh).await?)
+    SecretService::connect(EncryptionType::Dh).await.map_err(|error| {
+        tracing::debug!(%error, "no keyring");
+        anyhow!("there is none in this session")
+    })
+}
+
+/// The crate's errors say in their own words what their sources say again.
+fn said(error: secret_service::Error) -> anyhow::Error {
+    anyhow!("{error}")
 }
 
 fn attributes(public: &str) -> HashMap<&str, &str> {
