@@ -46,6 +46,7 @@ impl Orders for Local {
         Box::pin(async move {
             match submission.await {
                 Answer::Accepted { index, height } => Verdict::Accepted { index, height },
+                Answer::Kept => Verdict::Unavailable("it waits for the next settlement".to_owned()),
                 Answer::Refused(refusal) => Verdict::Refused(refusal.to_wire()),
                 Answer::Unavailable(reason) => Verdict::Unavailable(reason),
             }
