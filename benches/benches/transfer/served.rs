@@ -53,7 +53,7 @@ impl OneFile {
 
     /// The same with these settings.
     pub(crate) async fn start_with(self: &Arc<Self>, config: Config, seed: [u8; 32]) -> Network {
-        let services = Services { ledger: self.clone(), registrar: self.clone(), audio: self.clone() };
+        let services = Services { ledger: self.clone(), registrar: self.clone(), audio: self.clone(), witness: Arc::new(NoWitness) };
         Box::pin(Network::start(config, &seed, services, &mut Registry::default())).await.unwrap().0
     }
 }
