@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 use antiphon_p2p::play::{Hearing, Listening, Witnessing};
 use antiphon_proto::{
     NetworkId, SecretKey,
-    access::AccessToken,
     canonical, limits,
-    wire::{PlayMessage, PlayReply, PlayStart, Receipt, play_message},
+    wire::{AccessToken, PlayMessage, PlayReply, PlayStart, Receipt, play_message},
 };
 
 const NETWORK: NetworkId = NetworkId([1; 32]);

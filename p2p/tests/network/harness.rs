@@ -215,12 +215,20 @@ pub(crate) struct Library {
     files: Mutex<HashMap<ContentHash, (PathBuf, u64)>>,
     pub(crate) requests: Mutex<Vec<AudioRequest>>,
     pub(crate) failed: Mutex<Vec<ContentHash>>,
+    /// The right to hear that is asked for; none: everybody may.
+    pub(crate) right: Mutex<Option<Vec<u8>>>,
 }
 
 impl Library {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        Self { folder, files: Mutex::default(), requests: Mutex::default(), failed: Mutex::default() }
+        Self {
+            folder,
+            files: Mutex::default(),
+            requests: Mutex::default(),
+            failed: Mutex::default(),
+            right: Mutex::default(),
+        }
     }
 
     /// Puts a file in.
@@ -255,6 +263,9 @@ impl AudioSource for Library {
         let content = request.content().unwrap();
         if self.failed.lock().unwrap().contains(&content) {
             return Err(AudioRefusal::Gone);
+        }
+        if self.right.lock().unwrap().as_ref().is_some_and(|right| *right != request.access_token) {
+            return Err(AudioRefusal::Forbidden { detail: "buy it first".to_owned() });
         }
         let (path, size) = self.files.lock().unwrap().get(&content).cloned().ok_or(AudioRefusal::NotFound)?;
         let data = File::open(&path).map_err(|_| AudioRefusal::Gone)?;
