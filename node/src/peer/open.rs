@@ -315,8 +315,12 @@ impl<'c> Opening<'c> {
             limits,
             ..antiphon_p2p::Config::default()
         };
-        let services =
-            Services { ledger: self.desk.clone(), registrar: self.desk.clone(), audio: self.desk.clone(), witness: Arc::new(NoWitness) };
+        let services = Services {
+            ledger: self.desk.clone(),
+            registrar: self.desk.clone(),
+            audio: self.desk.clone(),
+            witness: Arc::new(NoWitness),
+        };
         let (network, mut events) = Box::pin(Network::start(config, node_seed, services, &mut self.registry))
             .await
             .context("cannot start the network; is another peer using the same --listen address?")?;
