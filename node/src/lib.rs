@@ -16,6 +16,7 @@ pub mod mirror;
 pub mod ops;
 pub mod peer;
 pub mod peer_ops;
+pub mod royalty;
 pub mod rule;
 pub mod search;
 pub mod search_ops;

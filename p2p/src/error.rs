@@ -6,6 +6,7 @@ use antiphon_proto::wire::StreamErrorCode;
 use libp2p::{Multiaddr, PeerId};
 
 use crate::{
+    play::PlayRefused,
     services::AudioRefusal,
     transfer::{decode::BadBytes, download::SourceReport, partial::PartialError},
 };
@@ -109,6 +110,17 @@ pub enum RequestError {
     /// The network is shut down.
     #[error("the network is shut down")]
     Shutdown,
+}
+
+/// A play does not begin, or is over.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlayError {
+    /// No answer.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// The witness says no.
+    #[error(transparent)]
+    Refused(#[from] PlayRefused),
 }
 
 /// A file was not fetched. What was verified stays in the partial file.

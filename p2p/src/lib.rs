@@ -17,6 +17,7 @@ mod mesh;
 mod metrics;
 mod network;
 mod pacing;
+pub mod play;
 pub mod presence;
 mod protocol;
 mod reach;
@@ -38,15 +39,19 @@ pub use config::{
 pub use council::{
     Class, CouncilConfig, CouncilError, CouncilEvent, CouncilEvents, CouncilSender, MemberInfo, SendError,
 };
-pub use error::{ConnectError, DownloadError, FetchError, RequestError, StartError};
+pub use error::{ConnectError, DownloadError, FetchError, PlayError, RequestError, StartError};
 pub use event::{DisconnectReason, Event};
 pub use network::{Network, Services};
+pub use play::{Hearing, PlayRefused};
 pub use presence::{Join, Online, Vouch};
-pub use protocol::{FollowStream, Followed, frame};
+pub use protocol::{FollowStream, Followed, PlayStream, frame};
 pub use reach::is_public;
 pub use relay::RelayUsage;
 pub use score::Offence;
-pub use services::{AudioFile, AudioRefusal, AudioSource, LedgerSource, ProofQuery, Registrar, SourceError};
+pub use services::{
+    AudioFile, AudioRefusal, AudioSource, LedgerSource, NoWitness, ProofQuery, Registrar, SourceError,
+    Witness,
+};
 pub use streams::Transport;
 pub use swarm::{Direction, PeerInfo};
 pub use transfer::{

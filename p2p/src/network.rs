@@ -7,8 +7,10 @@ use std::{
 };
 
 use antiphon_proto::{
-    ContentHash, NetworkId, limits,
-    wire::{AudioMode, AudioRequest, Bundle, ByteRange, LedgerInfo, RegisterReply, RegisterRequest},
+    ContentHash, NetworkId, PublicKey, limits,
+    wire::{
+        AudioMode, AudioRequest, Bundle, ByteRange, LedgerInfo, PlayStart, RegisterReply, RegisterRequest,
+    },
 };
 use libp2p::{Multiaddr, PeerId, Swarm, core::upgrade::Version, identity::Keypair, relay, swarm};
 use prometheus_client::registry::Registry;
@@ -22,17 +24,17 @@ use crate::{
     catchup::{CatchUp, Check, Goal},
     config::{Config, Role, Timeouts, UploadLimits},
     council::{self, CouncilConfig, CouncilError, CouncilEvents, CouncilSender, Gate},
-    error::{ConnectError, DownloadError, FetchError, RequestError, StartError},
+    error::{ConnectError, DownloadError, FetchError, PlayError, RequestError, StartError},
     event::{Event, EventSender},
     metrics::Metrics,
     presence::{
         Join, LibrarySum, Online, Vouch,
         task::{Shared, Task},
     },
-    protocol::{self, FollowStream, Server, audio, ledger, register},
+    protocol::{self, FollowStream, PlayStream, Server, audio, ledger, play, register},
     relay::{Book, Relay, RelayUsage},
     score::Offence,
-    services::{AudioRefusal, AudioSource, LedgerSource, ProofQuery, Registrar},
+    services::{AudioRefusal, AudioSource, LedgerSource, ProofQuery, Registrar, Witness},
     slots::Slots,
     status::WaysStatus,
     streams::{self, Inbound, Opener},
@@ -70,6 +72,8 @@ pub struct Services {
     pub registrar: Arc<dyn Registrar>,
     /// The files.
     pub audio: Arc<dyn AudioSource>,
+    /// Who witnesses plays.
+    pub witness: Arc<dyn Witness>,
 }
 
 struct Inner {
@@ -199,6 +203,7 @@ impl Network {
             services,
             timeouts: config.timeouts,
             ledger: ledger::Places::new(),
+            plays: play::Places::new(),
             lessons: Slots::new(LESSONS, LESSONS_PER_PEER),
             presence,
             uploads: uploads.clone(),
@@ -206,6 +211,7 @@ impl Network {
             traffic,
             council: inner.council.clone(),
             relay: relay.clone(),
+            tasks: inner.tasks.clone(),
             commands: commands.downgrade(),
         };
         inner.tasks.spawn(actor.run());
@@ -430,6 +436,24 @@ impl Network {
 
     fn reading(&self, peer: PeerId, network: NetworkId) -> ledger::Reading<'_> {
         ledger::Reading { opener: &self.0.opener, timeouts: &self.0.timeouts, peer, network }
+    }
+
+    /// Asks a connected peer whose wallet it is paid to. Nobody has proved it.
+    ///
+    /// # Errors
+    /// [`RequestError`]; BUSY when it has none just now, OTHER_NETWORK when it is of another one.
+    pub async fn wallet_of(&self, peer: PeerId, network: NetworkId) -> Result<PublicKey, RequestError> {
+        let answer = play::ask_wallet(&self.0.opener, peer, network, &self.0.timeouts).await;
+        self.judge(peer, answer).await
+    }
+
+    /// Begins a play that a connected peer witnesses. `start` is signed, and names that peer's wallet.
+    ///
+    /// # Errors
+    /// [`PlayError`].
+    pub async fn begin_play(&self, peer: PeerId, start: PlayStart) -> Result<PlayStream, PlayError> {
+        let inner = &self.0;
+        PlayStream::begin(&inner.opener, &inner.commands, peer, start, &inner.timeouts).await
     }
 
     /// Asks a connected peer to register something.

@@ -3,13 +3,18 @@
 use std::fs::File;
 
 use antiphon_proto::{
-    ContentHash, SongId,
-    wire::{AudioRequest, Batch, Bundle, LedgerInfo, RegisterReply, RegisterRequest, StreamErrorCode},
+    ContentHash, NetworkId, PublicKey, SongId,
+    wire::{
+        AudioRequest, Batch, Bundle, LedgerInfo, PlayRefusalCode, PlayStart, Receipt, RegisterReply,
+        RegisterRequest, StreamErrorCode,
+    },
 };
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use libp2p::PeerId;
 use tokio::sync::watch;
+
+use crate::play::{Hearing, PlayRefused};
 
 /// A ledger that cannot give what was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -196,4 +201,50 @@ pub trait AudioSource: Send + Sync + 'static {
     /// While it was being sent, the file turned out not to match this hash any more (or its outboard is damaged).
     /// From now on it should be refused as gone until it was hashed again. May block, as [`Self::open`].
     fn failed(&self, content: ContentHash);
+}
+
+/// Who witnesses what others hear of this peer's files. What may block on the disk is called on threads for that.
+pub trait Witness: Send + Sync + 'static {
+    /// The wallet that this peer is paid to, from memory; none while it cannot sign.
+    fn wallet(&self) -> Option<PublicKey>;
+
+    /// The network, from memory; none while it is not known.
+    fn network(&self) -> Option<NetworkId>;
+
+    /// Somebody begins to hear a song. The start has passed every rule of its form, is signed by its listener and names
+    /// the wallet of this peer; its clock is checked after this. May block.
+    ///
+    /// # Errors
+    /// [`PlayRefused`], which is sent to the peer: the song is not known, the listener may not hear it or cannot pay.
+    fn begin(&self, peer: PeerId, start: &PlayStart) -> Result<Hearing, PlayRefused>;
+
+    /// Signs a receipt with the wallet's key; none when it cannot. Does not block.
+    fn sign(&self, message: &[u8]) -> Option<[u8; 64]>;
+
+    /// A play is over: its newest receipt, signed by both. Called once for each play that has one. May block.
+    fn done(&self, receipt: Receipt);
+}
+
+/// Of a peer that witnesses nothing: always busy.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoWitness;
+
+impl Witness for NoWitness {
+    fn wallet(&self) -> Option<PublicKey> {
+        None
+    }
+
+    fn network(&self) -> Option<NetworkId> {
+        None
+    }
+
+    fn begin(&self, _peer: PeerId, _start: &PlayStart) -> Result<Hearing, PlayRefused> {
+        Err(PlayRefused::new(PlayRefusalCode::Busy, "this peer witnesses nothing"))
+    }
+
+    fn sign(&self, _message: &[u8]) -> Option<[u8; 64]> {
+        None
+    }
+
+    fn done(&self, _receipt: Receipt) {}
 }

@@ -8,8 +8,8 @@ use std::{
 };
 
 use antiphon_p2p::{
-    AudioFile, AudioRefusal, AudioSource, Config, LedgerSource, Network, PeerId, Registrar, Services,
-    SourceError, outboard,
+    AudioFile, AudioRefusal, AudioSource, Config, LedgerSource, Network, NoWitness, PeerId, Registrar,
+    Services, SourceError, outboard,
 };
 use antiphon_proto::{
     ContentHash,
@@ -53,7 +53,12 @@ impl OneFile {
 
     /// The same with these settings.
     pub(crate) async fn start_with(self: &Arc<Self>, config: Config, seed: [u8; 32]) -> Network {
-        let services = Services { ledger: self.clone(), registrar: self.clone(), audio: self.clone() };
+        let services = Services {
+            ledger: self.clone(),
+            registrar: self.clone(),
+            audio: self.clone(),
+            witness: Arc::new(NoWitness),
+        };
         Box::pin(Network::start(config, &seed, services, &mut Registry::default())).await.unwrap().0
     }
 }

@@ -32,6 +32,8 @@ pub enum Settled {
 
 /// How long an answer from elsewhere may be ahead of the own ledger.
 const CATCH_UP: Duration = Duration::from_secs(20);
+/// An answer that only receipts get.
+const KEPT: &str = "whoever was asked takes it for a receipt";
 
 /// What the own ledger says, in which every block was checked here. An answer that came over the network is a hint
 /// until the own ledger bears it out: a peer that lies must not make this one sign or forget anything.
@@ -86,6 +88,7 @@ impl Registrar {
         let refused = match self.orders.submit(registration.clone(), 0).await {
             Verdict::Accepted { .. } => return self.confirm(registration, true).await,
             Verdict::Unavailable(reason) => return Settled::Waiting(Box::new(registration), reason),
+            Verdict::Kept => return Settled::Waiting(Box::new(registration), KEPT.into()),
             Verdict::Refused(refused) => refused,
         };
         if RefusalCode::try_from(refused.code) != Ok(RefusalCode::NearDuplicate) {
@@ -98,6 +101,7 @@ impl Registrar {
         match self.orders.submit(variant.clone(), 0).await {
             Verdict::Accepted { .. } => self.confirm(variant, true).await,
             Verdict::Unavailable(reason) => Settled::Waiting(Box::new(variant), reason),
+            Verdict::Kept => Settled::Waiting(Box::new(variant), KEPT.into()),
             Verdict::Refused(refused) => self.conclude(variant, &refused).await,
         }
     }

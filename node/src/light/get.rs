@@ -109,7 +109,7 @@ impl Client {
         fs::create_dir_all(&folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
         let choices = [choice];
-        let fetching = Fetching { network: Some(&self.network), library: None };
+        let fetching = Fetching { network: Some(&self.network), library: None, access: None };
         let got = fetching.fetch_any(&folder, &song, &choices, progress).await?;
         Ok(GetReport::of(&song).finish(got, started, progress))
     }

@@ -26,6 +26,8 @@ use super::{
 use crate::{
     failure::{Failure, Kind},
     library::Library,
+    royalty::access::Access,
+    system::clock,
 };
 
 /// Rounds over all encodings before giving up: a peer may be restarting.
@@ -48,6 +50,8 @@ pub(crate) struct Fetching<'p> {
     pub(crate) network: Option<&'p Network>,
     /// What is got is served on from here.
     pub(crate) library: Option<&'p Arc<Library>>,
+    /// Shows the right to hear; none: only what everybody may hear is got.
+    pub(crate) access: Option<&'p Access>,
 }
 
 /// A finished download.
@@ -67,6 +71,8 @@ enum Trouble {
     NotThere,
     /// Whoever has it has too much to do, or another command here is at it.
     Busy,
+    /// The song's terms, as whoever has it says.
+    Forbidden(String),
     /// Nobody who has it can be connected with.
     Unreachable(String),
     Passing(String),
@@ -100,10 +106,15 @@ impl Fetching<'_> {
                     Ok(got) => return Ok(got),
                     Err(Trouble::NotThere) => {}
                     Err(Trouble::Busy) => busy = true,
+                    Err(Trouble::Forbidden(text)) => troubles.forbidden.push(text),
                     Err(Trouble::Unreachable(text)) => troubles.unreachable.push(text),
                     Err(Trouble::Passing(text)) => troubles.passing.push(text),
                     Err(Trouble::Ours(error)) => return Err(error),
                 }
+            }
+            // Asking again changes nothing.
+            if !troubles.forbidden.is_empty() {
+                break;
             }
             let settled = troubles.passing.is_empty() && !busy && !network.peers().await.is_empty();
             if settled && (rounds > 1 || !troubles.unreachable.is_empty() || !self.hears_of(choices).await) {
@@ -155,6 +166,7 @@ impl Fetching<'_> {
                 Trouble::Ours(error) => return error,
                 Trouble::NotThere => {}
                 Trouble::Busy => busy = true,
+                Trouble::Forbidden(text) => troubles.forbidden.push(text),
                 Trouble::Unreachable(text) => troubles.unreachable.push(text),
                 Trouble::Passing(text) => troubles.passing.push(text),
             }
@@ -179,6 +191,9 @@ impl Fetching<'_> {
         sources::wait_for_one(network, choice.index, until).await.map_err(Trouble::Unreachable)?;
         let part = place::part(folder, song, &wanted);
         let mut download = Download::new(wanted.content, wanted.bytes, part.clone());
+        if let Some(access) = self.access {
+            download.access_token = access.token(&song.id(), clock::now_ms());
+        }
         download.patience = if sources::count(network, choice.index) > 0 { PATIENCE } else { Duration::ZERO };
         if let Some(hand_over) = hand_over {
             let listener = download.listen(Duration::from_millis(song.duration_ms.into()));
@@ -202,6 +217,8 @@ impl Fetching<'_> {
 /// What went wrong with whom, for people.
 #[derive(Debug, Default)]
 struct Troubles {
+    /// Of those who say that it is not allowed.
+    forbidden: Vec<String>,
     /// Of those who were asked.
     passing: Vec<String>,
     /// Of those who could not be.
@@ -211,6 +228,10 @@ struct Troubles {
 /// Why nobody was a help, for people.
 fn give_up(song: &Song, busy: bool, troubles: &Troubles) -> Failure {
     let title = &song.title;
+    if !troubles.forbidden.is_empty() {
+        let message = format!("{title:?} may not be heard: {}", troubles.forbidden.join("; "));
+        return Failure::new(Kind::Failed, message);
+    }
     if busy {
         return Failure::new(Kind::Failed, format!("whoever has {title:?} is busy; try again later"));
     }
@@ -272,6 +293,20 @@ fn brought(sources: &[SourceReport]) -> Vec<SourceLine> {
     brought
 }
 
+/// What those say who do not serve it to this listener, each thing once.
+fn forbidden(sources: &[SourceReport]) -> Option<String> {
+    let mut said: Vec<String> = Vec::new();
+    for source in sources {
+        if let Some(FetchError::Refused(refusal @ AudioRefusal::Forbidden { .. })) = &source.failure {
+            let text = refusal.to_string();
+            if !said.contains(&text) {
+                said.push(text);
+            }
+        }
+    }
+    (!said.is_empty()).then(|| said.join("; "))
+}
+
 fn trouble(error: DownloadError, part: &Path) -> Trouble {
     match error {
         DownloadError::NoSources { sources, verified, total } => {
@@ -282,6 +317,9 @@ fn trouble(error: DownloadError, part: &Path) -> Trouble {
                         | FetchError::Request(RequestError::Unsupported(_))
                 )
             };
+            if let Some(text) = forbidden(&sources) {
+                return Trouble::Forbidden(text);
+            }
             let failures: Vec<(String, &FetchError)> = sources
                 .iter()
                 .filter_map(|source| Some((source.peer.to_string(), source.failure.as_ref()?)))

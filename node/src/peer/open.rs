@@ -7,7 +7,7 @@ use std::{
 };
 
 use antiphon_ledger::{Ledger, OpenError, Options, Stage};
-use antiphon_p2p::{ConnectionLimits, Event, Network, Role, Services};
+use antiphon_p2p::{ConnectionLimits, Event, Network, NoWitness, Role, Services};
 use antiphon_proto::{NetworkId, wire::Genesis};
 use anyhow::{Context, bail};
 use libp2p::{Multiaddr, PeerId};
@@ -320,8 +320,12 @@ impl<'c> Opening<'c> {
             limits,
             ..antiphon_p2p::Config::default()
         };
-        let services =
-            Services { ledger: self.desk.clone(), registrar: self.desk.clone(), audio: self.desk.clone() };
+        let services = Services {
+            ledger: self.desk.clone(),
+            registrar: self.desk.clone(),
+            audio: self.desk.clone(),
+            witness: Arc::new(NoWitness),
+        };
         let (network, mut events) = Box::pin(Network::start(config, node_seed, services, &mut self.registry))
             .await
             .context("cannot start the network; is another peer using the same --listen address?")?;

@@ -24,6 +24,8 @@ pub enum Verdict {
         /// Batch.
         height: u64,
     },
+    /// A receipt: on the disk of a member of the council, for the next settlement.
+    Kept,
     /// Never, as it is.
     Refused(Refused),
     /// Not decided: ask again later.
@@ -48,6 +50,7 @@ impl Orders for Local {
                 Answer::Accepted { index, height } => Verdict::Accepted { index, height },
                 Answer::Kept => Verdict::Unavailable("it waits for the next settlement".to_owned()),
                 Answer::Refused(refusal) => Verdict::Refused(refusal.to_wire()),
+                // A sequencer that keeps receipts for the next settlement says so here: `Verdict::Kept`.
                 Answer::Unavailable(reason) => Verdict::Unavailable(reason),
             }
         })
@@ -95,6 +98,7 @@ impl Orders for Remote {
                 Ok(Some(Body::Accepted(accepted))) => {
                     Verdict::Accepted { index: accepted.index, height: accepted.height }
                 }
+                Ok(Some(Body::Kept(_))) => Verdict::Kept,
                 Ok(Some(Body::Refused(refused))) => Verdict::Refused(refused),
                 Ok(Some(Body::Unavailable(error))) => Verdict::Unavailable(error.detail),
                 Ok(None) => Verdict::Unavailable("the peer gave an empty answer".into()),

@@ -95,7 +95,7 @@ impl Peer {
         fs::create_dir_all(&folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
         let library = (self.settings.share_downloads && self.settings.keep_played).then_some(&self.library);
-        let fetching = Fetching { network: self.network.as_ref(), library };
+        let fetching = Fetching { network: self.network.as_ref(), library, access: None };
         let mut last = None;
         let mut ordered: VecDeque<&Choice> = fetching.in_order(&choices).await.into();
         let mut again = true;

@@ -13,7 +13,7 @@ use antiphon_p2p::{AudioFile, AudioRefusal, AudioSource, LedgerSource, ProofQuer
 use antiphon_proto::{
     ContentHash, canonical, limits,
     wire::{
-        Accepted, AudioRequest, Batch, BatchSeal, Bundle, LedgerInfo, RegisterReply, RegisterRequest,
+        Accepted, AudioRequest, Batch, BatchSeal, Bundle, Kept, LedgerInfo, RegisterReply, RegisterRequest,
         StreamError, StreamErrorCode, register_reply::Body,
     },
 };
@@ -161,6 +161,7 @@ impl Registrar for Desk {
                 Verdict::Accepted { index, height } => {
                     RegisterReply { body: Some(Body::Accepted(Accepted { index, height })) }
                 }
+                Verdict::Kept => RegisterReply { body: Some(Body::Kept(Kept {})) },
                 Verdict::Refused(refused) => RegisterReply { body: Some(Body::Refused(refused)) },
                 Verdict::Unavailable(reason) => error(StreamErrorCode::Busy, &reason),
             }

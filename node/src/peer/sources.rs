@@ -200,8 +200,8 @@ pub(super) fn count(network: &Network, index: u64) -> u32 {
 #[cfg(test)]
 mod tests {
     use antiphon_p2p::{
-        AudioFile, AudioRefusal, AudioSource, Config, Join, LedgerSource, Registrar, Services, SourceError,
-        Vouch,
+        AudioFile, AudioRefusal, AudioSource, Config, Join, LedgerSource, NoWitness, Registrar, Services,
+        SourceError, Vouch,
     };
     use antiphon_proto::{
         ContentHash, NetworkId,
@@ -254,7 +254,12 @@ mod tests {
     async fn start(listens: bool) -> Network {
         let listen = listens.then(|| "/ip4/127.0.0.1/udp/0/quic-v1".parse().unwrap());
         let config = Config { listen: listen.into_iter().collect(), enough_peers: 1, ..Config::default() };
-        let services = Services { ledger: Arc::new(Stub), registrar: Arc::new(Stub), audio: Arc::new(Stub) };
+        let services = Services {
+            ledger: Arc::new(Stub),
+            registrar: Arc::new(Stub),
+            audio: Arc::new(Stub),
+            witness: Arc::new(NoWitness),
+        };
         let (network, mut events) =
             Network::start(config, &rand::random(), services, &mut Registry::default()).await.unwrap();
         tokio::spawn(async move { while events.recv().await.is_some() {} });

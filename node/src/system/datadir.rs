@@ -178,6 +178,12 @@ impl DataDir {
         self.root.join("played")
     }
 
+    /// Receipts of plays that are to be handed in.
+    #[must_use]
+    pub fn receipts(&self) -> PathBuf {
+        self.root.join("receipts")
+    }
+
     /// Bytes that a mini-node has carried this month.
     #[must_use]
     pub fn relay(&self) -> PathBuf {

@@ -20,7 +20,9 @@ use antiphon::{
     },
 };
 use antiphon_ledger::{Ledger, council::Council};
-use antiphon_p2p::{Event, LedgerSource, Multiaddr, Network, PeerId, ProofQuery, Services, SourceError};
+use antiphon_p2p::{
+    Event, LedgerSource, Multiaddr, Network, NoWitness, PeerId, ProofQuery, Services, SourceError,
+};
 use antiphon_proto::{
     SecretKey,
     wire::{Batch, Bundle, LedgerInfo},
@@ -174,7 +176,8 @@ impl Peer {
             agent: "antiphon/test".to_owned(),
             ..antiphon_p2p::Config::default()
         };
-        let services = Services { ledger: source, registrar: desk.clone(), audio: desk };
+        let services =
+            Services { ledger: source, registrar: desk.clone(), audio: desk, witness: Arc::new(NoWitness) };
         let seed: [u8; 32] = rand::random();
         let (network, mut events) =
             Network::start(config, &seed, services, &mut Registry::default()).await.unwrap();

@@ -1,5 +1,5 @@
 //! Our protocols on libp2p streams: `/antiphon/ledger/1`, `/antiphon/register/1`, `/antiphon/audio/1`,
-//! `/antiphon/library/1`; the fifth, `/antiphon/council/1`, is in [`crate::council`], and the one of relays in
+//! `/antiphon/library/1`, `/antiphon/play/1`; the sixth, `/antiphon/council/1`, is in [`crate::council`], and the one of relays in
 //! [`crate::relay`].
 //!
 //! Every message is a frame ([`frame`]) of protobuf within the limits of `antiphon_proto::limits`. Each protocol has
@@ -10,6 +10,7 @@ pub(crate) mod audio;
 pub mod frame;
 pub(crate) mod ledger;
 pub(crate) mod library;
+pub(crate) mod play;
 pub(crate) mod register;
 pub(crate) mod request;
 
@@ -28,8 +29,10 @@ use tokio::{
     sync::mpsc,
     time::{self, Instant},
 };
+use tokio_util::task::TaskTracker;
 
 pub use ledger::{FollowStream, Followed};
+pub use play::PlayStream;
 
 use crate::{
     config::Timeouts,
@@ -50,12 +53,14 @@ const LEDGER_NAME: &str = "/antiphon/ledger/1";
 const REGISTER_NAME: &str = "/antiphon/register/1";
 const AUDIO_NAME: &str = "/antiphon/audio/1";
 const LIBRARY_NAME: &str = "/antiphon/library/1";
+const PLAY_NAME: &str = "/antiphon/play/1";
 const COUNCIL_NAME: &str = "/antiphon/council/1";
 const HOP_NAME: &str = "/libp2p/circuit/relay/0.2.0/hop";
 pub(crate) const LEDGER: StreamProtocol = StreamProtocol::new(LEDGER_NAME);
 pub(crate) const REGISTER: StreamProtocol = StreamProtocol::new(REGISTER_NAME);
 pub(crate) const AUDIO: StreamProtocol = StreamProtocol::new(AUDIO_NAME);
 pub(crate) const LIBRARY: StreamProtocol = StreamProtocol::new(LIBRARY_NAME);
+pub(crate) const PLAY: StreamProtocol = StreamProtocol::new(PLAY_NAME);
 pub(crate) const COUNCIL: StreamProtocol = StreamProtocol::new(COUNCIL_NAME);
 pub(crate) const HOP: StreamProtocol = StreamProtocol::new(HOP_NAME);
 
@@ -64,7 +69,7 @@ const SLOWEST_BYTES_PER_SECOND: usize = 8 * 1024;
 
 /// Every protocol that this peer answers; that of relays only if it is one.
 pub(crate) fn all(relay: bool) -> Arc<[StreamProtocol]> {
-    let ours = [LEDGER, REGISTER, AUDIO, LIBRARY, COUNCIL];
+    let ours = [LEDGER, REGISTER, AUDIO, LIBRARY, PLAY, COUNCIL];
     ours.into_iter().chain(relay.then_some(HOP)).collect()
 }
 
@@ -75,6 +80,7 @@ pub(crate) fn name_of(protocol: &StreamProtocol) -> &'static str {
         REGISTER_NAME => REGISTER_NAME,
         AUDIO_NAME => AUDIO_NAME,
         LIBRARY_NAME => LIBRARY_NAME,
+        PLAY_NAME => PLAY_NAME,
         COUNCIL_NAME => COUNCIL_NAME,
         HOP_NAME => HOP_NAME,
         _ => "the protocol",
@@ -116,6 +122,7 @@ pub(crate) struct Server {
     pub(crate) timeouts: Timeouts,
     pub(crate) uploads: Uploads,
     pub(crate) ledger: ledger::Places,
+    pub(crate) plays: play::Places,
     /// Libraries being learned from this peer: each holds a copy of the set.
     pub(crate) lessons: Slots,
     pub(crate) presence: Shared,
@@ -125,6 +132,8 @@ pub(crate) struct Server {
     pub(crate) council: Arc<OnceLock<Gate>>,
     /// What is carried between others, if anything is.
     pub(crate) relay: Option<Arc<Relay>>,
+    /// The network's end waits for these.
+    pub(crate) tasks: TaskTracker,
     /// Weak, so that serving does not keep the network alive when every handle is gone.
     pub(crate) commands: mpsc::WeakSender<Command>,
 }
@@ -153,6 +162,7 @@ impl Server {
             REGISTER_NAME => register::answer(self, peer, &mut stream).await,
             AUDIO_NAME => audio::answer(self, peer, &mut stream).await,
             LIBRARY_NAME => library::answer(self, peer, &mut stream).await,
+            PLAY_NAME => play::answer(self, peer, &mut stream, &mut slot).await,
             _ => Ok(()),
         };
         drop(slot);

@@ -98,7 +98,7 @@ pub(crate) async fn ask(
             .map_err(|error| RequestError::Malformed(error.to_string()))?;
     match &mut reply.body {
         None => return Err(RequestError::Unsupported("replies that this version knows")),
-        Some(register_reply::Body::Accepted(_)) => {}
+        Some(register_reply::Body::Accepted(_) | register_reply::Body::Kept(_)) => {}
         Some(register_reply::Body::Refused(refused)) => {
             if !matches!(refused.song_id.len(), 0 | 32) {
                 return Err(RequestError::Malformed("a song id that is not 32 bytes".to_owned()));

@@ -349,3 +349,32 @@ async fn sources_come_and_go() {
     assert!(wanted.finish(downloaded.unwrap()) == bytes);
     drop(peers);
 }
+
+#[tokio::test]
+async fn the_right_to_hear_is_shown_with_every_request_and_a_refusal_is_told() {
+    let bytes = sample(3 * MIB);
+    let (reader, peers, ids) = swarm(2, &bytes).await;
+    for peer in &peers {
+        *peer.library.right.lock().unwrap() = Some(b"a right to hear".to_vec());
+    }
+    let wanted = Wanted::new(ContentHash::of(&bytes), 3 * MIB, ids);
+    let mut download = wanted.download();
+    download.patience = Duration::from_secs(1);
+    let Err(DownloadError::NoSources { sources, .. }) = wanted.run(&reader, download).await else {
+        panic!("without a right")
+    };
+    let no = |failure: &Option<FetchError>| matches!(failure, Some(FetchError::Refused(AudioRefusal::Forbidden { detail })) if detail == "buy it first");
+    assert!(sources.len() == 2 && sources.iter().all(|source| no(&source.failure)), "{sources:?}");
+    for peer in &peers {
+        // Whoever says so is not asked again.
+        let asked = std::mem::take(&mut *peer.library.requests.lock().unwrap());
+        assert!((1..=8).contains(&asked.len()), "{}", asked.len());
+    }
+    let mut download = wanted.download();
+    download.access_token = b"a right to hear".to_vec();
+    let downloaded = wanted.run(&reader, download).await.unwrap();
+    assert_eq!(wanted.finish(downloaded), bytes);
+    for request in peers.iter().flat_map(|peer| peer.library.requests.lock().unwrap().clone()) {
+        assert_eq!(request.access_token, b"a right to hear");
+    }
+}

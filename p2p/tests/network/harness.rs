@@ -12,14 +12,14 @@ use std::{
 use antiphon_p2p::libp2p::multiaddr::Protocol;
 use antiphon_p2p::{
     AudioFile, AudioRefusal, AudioSource, Config, Downloaded, Event, Fetch, FetchError, FetchProgress,
-    LedgerSource, Multiaddr, Network, PeerId, ProofQuery, Registrar, Services, SourceError, Timeouts,
-    outboard,
+    Hearing, LedgerSource, Multiaddr, Network, PeerId, PlayRefused, ProofQuery, Registrar, Services,
+    SourceError, Timeouts, Witness, outboard,
 };
 use antiphon_proto::{
-    ContentHash, NetworkId,
+    ContentHash, NetworkId, PublicKey, SecretKey,
     wire::{
-        Accepted, AudioMode, AudioRequest, Batch, BatchSeal, Bundle, LedgerInfo, RegisterReply,
-        RegisterRequest, register_reply,
+        Accepted, AudioMode, AudioRequest, Batch, BatchSeal, Bundle, LedgerInfo, PlayRefusalCode, PlayStart,
+        Receipt, RegisterReply, RegisterRequest, register_reply,
     },
 };
 use bytes::Bytes;
@@ -169,6 +169,45 @@ impl Registrar for Notary {
     }
 }
 
+/// Witnesses plays of one song, and remembers the receipts.
+pub(crate) struct Scribe {
+    key: SecretKey,
+    network: NetworkId,
+    /// None: it witnesses nothing.
+    pub(crate) hearing: Mutex<Option<Hearing>>,
+    pub(crate) done: Mutex<Vec<Receipt>>,
+}
+
+impl Scribe {
+    fn new(seed: &[u8; 32], network: NetworkId) -> Self {
+        let key = SecretKey::from_seed(blake3::hash(seed).as_bytes());
+        Self { key, network, hearing: Mutex::default(), done: Mutex::default() }
+    }
+}
+
+impl Witness for Scribe {
+    fn wallet(&self) -> Option<PublicKey> {
+        Some(self.key.public())
+    }
+
+    fn network(&self) -> Option<NetworkId> {
+        Some(self.network)
+    }
+
+    fn begin(&self, _: PeerId, _: &PlayStart) -> Result<Hearing, PlayRefused> {
+        let unknown = || PlayRefused::new(PlayRefusalCode::UnknownSong, "no such song");
+        self.hearing.lock().unwrap().ok_or_else(unknown)
+    }
+
+    fn sign(&self, message: &[u8]) -> Option<[u8; 64]> {
+        Some(self.key.sign(message))
+    }
+
+    fn done(&self, receipt: Receipt) {
+        self.done.lock().unwrap().push(receipt);
+    }
+}
+
 /// The files.
 #[derive(Debug)]
 pub(crate) struct Library {
@@ -176,12 +215,20 @@ pub(crate) struct Library {
     files: Mutex<HashMap<ContentHash, (PathBuf, u64)>>,
     pub(crate) requests: Mutex<Vec<AudioRequest>>,
     pub(crate) failed: Mutex<Vec<ContentHash>>,
+    /// The right to hear that is asked for; none: everybody may.
+    pub(crate) right: Mutex<Option<Vec<u8>>>,
 }
 
 impl Library {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        Self { folder, files: Mutex::default(), requests: Mutex::default(), failed: Mutex::default() }
+        Self {
+            folder,
+            files: Mutex::default(),
+            requests: Mutex::default(),
+            failed: Mutex::default(),
+            right: Mutex::default(),
+        }
     }
 
     /// Puts a file in.
@@ -217,6 +264,9 @@ impl AudioSource for Library {
         if self.failed.lock().unwrap().contains(&content) {
             return Err(AudioRefusal::Gone);
         }
+        if self.right.lock().unwrap().as_ref().is_some_and(|right| *right != request.access_token) {
+            return Err(AudioRefusal::Forbidden { detail: "buy it first".to_owned() });
+        }
         let (path, size) = self.files.lock().unwrap().get(&content).cloned().ok_or(AudioRefusal::NotFound)?;
         let data = File::open(&path).map_err(|_| AudioRefusal::Gone)?;
         let outboard = (size > 16_384).then(|| File::open(with_obao(&path)).unwrap());
@@ -235,6 +285,7 @@ pub(crate) struct Peer {
     pub(crate) ledger: Arc<MemoryLedger>,
     pub(crate) notary: Arc<Notary>,
     pub(crate) library: Arc<Library>,
+    pub(crate) scribe: Arc<Scribe>,
     pub(crate) registry: Registry,
 }
 
@@ -259,10 +310,16 @@ pub(crate) async fn try_start(config: Config, seed: [u8; 32]) -> Result<Peer, an
     let ledger = Arc::new(MemoryLedger::new(b"a genesis document"));
     let notary = Arc::new(Notary::default());
     let library = Arc::new(Library::new());
-    let services = Services { ledger: ledger.clone(), registrar: notary.clone(), audio: library.clone() };
+    let scribe = Arc::new(Scribe::new(&seed, ledger.network()));
+    let services = Services {
+        ledger: ledger.clone(),
+        registrar: notary.clone(),
+        audio: library.clone(),
+        witness: scribe.clone(),
+    };
     let mut registry = Registry::default();
     let (network, events) = Box::pin(Network::start(config, &seed, services, &mut registry)).await?;
-    Ok(Peer { network, events, ledger, notary, library, registry })
+    Ok(Peer { network, events, ledger, notary, library, scribe, registry })
 }
 
 impl Peer {

@@ -23,6 +23,7 @@ mod interop_circuits;
 mod js;
 mod ledger;
 mod moves;
+mod plays;
 mod presence;
 mod raw;
 mod register;

@@ -17,6 +17,8 @@ pub(crate) const REGISTER: StreamProtocol = StreamProtocol::new("/antiphon/regis
 pub(crate) const COUNCIL: StreamProtocol = StreamProtocol::new("/antiphon/council/1");
 pub(crate) const AUDIO: StreamProtocol = StreamProtocol::new("/antiphon/audio/1");
 
+pub(crate) const PLAY: StreamProtocol = StreamProtocol::new("/antiphon/play/1");
+
 /// A peer whose swarm runs in a task; dropping it ends the task, as a killed process would.
 pub(crate) struct RawPeer {
     pub(crate) id: PeerId,
