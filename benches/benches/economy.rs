@@ -24,15 +24,16 @@ fn tokens(units: u64) -> f64 {
 
 fn csv(points: &[Point]) -> String {
     let mut text =
-        "plays,supply,minted,burned,listeners,serving,artists,escrow,burn_per_play,songs_past_threshold,\
-                    unaffordable,refused,brought_nothing\n"
+        "plays,supply,minted,burned,listeners,serving,artists,escrow,burn_per_play,not_minted,songs_past_threshold,\
+                    unaffordable,refused\n"
             .to_owned();
     for point in points {
         let Point { plays, supply, minted, burned, listeners, serving, artists, escrow, .. } = *point;
-        let columns = [supply, minted, burned, listeners, serving, artists, escrow, point.burn].map(tokens);
+        let columns =
+            [supply, minted, burned, listeners, serving, artists, escrow, point.burn, point.unminted]
+                .map(tokens);
         let columns: Vec<String> = columns.iter().map(|column| format!("{column:.2}")).collect();
-        let rest =
-            [point.past, point.unaffordable, point.refused, point.empty].map(|count| count.to_string());
+        let rest = [point.past, point.unaffordable, point.refused].map(|count| count.to_string());
         writeln!(text, "{plays},{},{}", columns.join(","), rest.join(",")).unwrap();
     }
     text

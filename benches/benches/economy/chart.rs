@@ -8,7 +8,7 @@ use super::world::Point;
 
 const WIDTH: f64 = 760.0;
 const PANEL: f64 = 270.0;
-const GAP: f64 = 82.0;
+const GAP: f64 = 104.0;
 const TOP: f64 = 46.0;
 const LEFT: f64 = 64.0;
 /// Room for the names of the lines at their ends.

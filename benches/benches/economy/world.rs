@@ -26,7 +26,8 @@ const LISTENERS: usize = 20_000;
 const SERVERS: usize = 300;
 const ARTISTS: usize = 2_000;
 const SONGS_AT_FIRST: usize = 10_000;
-const SONGS_AT_LAST: usize = 40_000;
+/// New songs in each settlement, whether anybody listens or not.
+const NEW_SONGS: usize = 7;
 /// Plays that are wanted in one settlement: they fit.
 const AT_ONCE: usize = 200;
 /// Settlements between two rounds of releases from escrows.
@@ -92,8 +93,8 @@ pub(super) struct Point {
     pub(super) unaffordable: u64,
     /// Receipts that could not be settled since the listener could not pay any more.
     pub(super) refused: u64,
-    /// Plays that counted, but brought nothing: the supply was at the cap.
-    pub(super) empty: u64,
+    /// What plays would have brought besides, but for the cap and for listeners who served themselves.
+    pub(super) unminted: u64,
     /// Of what was wanted since the point before.
     pub(super) unaffordable_share: f64,
 }
@@ -122,9 +123,10 @@ pub(super) struct World {
     time_ms: u64,
     settlements: u64,
     sequences: HashMap<PublicKey, u64>,
-    /// Wanted songs: all, and those that were played or given up.
+    /// Songs that listeners have thought of.
     wanted: u64,
     releases: u64,
+    /// How often a listener found nothing affordable to hear.
     silent: u64,
     now: Point,
     floor_at: Option<u64>,
@@ -300,10 +302,9 @@ impl World {
         }
         self.now.escrow += epoch.escrows.iter().map(|escrow| escrow.units).sum::<u64>();
         self.now.plays += u64::from(epoch.plays);
-        // What a play brings at least is two tokens; those that brought nothing are the rest.
         let most: u64 =
             epoch.songs.iter().map(|song| u64::from(2 * song.plays + song.discovered) * TOKEN).sum();
-        self.now.empty += (most - epoch.minted) / (2 * TOKEN);
+        self.now.unminted += most - epoch.minted;
         self.check(before.totals.minted + epoch.minted, before.totals.burned + epoch.burned);
     }
 
@@ -385,18 +386,17 @@ impl World {
     pub(super) fn run(&mut self, plays: u64) -> Vec<Point> {
         let mut points = vec![Point::default()];
         let mut wanted = 0;
-        while self.now.plays < plays {
+        // Time passes also when nobody can pay for what there is to hear.
+        let most = 4 * plays / AT_ONCE as u64;
+        let every = (plays / AT_ONCE as u64 / POINTS).max(1);
+        while self.now.plays < plays && self.settlements < most {
             self.step();
             if self.settlements.is_multiple_of(RELEASE_EVERY) {
                 self.release();
             }
-            let share = self.now.plays as f64 / plays as f64;
-            let songs = SONGS_AT_FIRST + ((SONGS_AT_LAST - SONGS_AT_FIRST) as f64 * share) as usize;
-            while self.songs.len() < songs.min(SONGS_AT_LAST) {
-                self.add_song();
-            }
+            (0..NEW_SONGS).for_each(|_| self.add_song());
             let last = *points.last().unwrap();
-            if self.now.plays >= plays || self.now.plays >= last.plays + plays / POINTS {
+            if self.now.plays >= plays || self.settlements == most || self.settlements.is_multiple_of(every) {
                 let point = self.point(&last, wanted);
                 wanted = self.wanted;
                 points.push(point);
@@ -414,7 +414,7 @@ impl World {
         };
         format!(
             "floor crossed {}, cap met {}, supply {:.6} of the cap at most; {} settlements, {} songs, {} releases, \
-             {} times nothing to hear, {} refused, {} plays brought nothing; state {:02x?}",
+             {} times nothing to hear, {} refused, {} tokens not minted; state {:02x?}",
             at(self.floor_at),
             at(self.cap_at),
             self.at_most as f64 / self.economy.cap_units as f64,
@@ -423,7 +423,7 @@ impl World {
             self.releases,
             self.silent,
             self.now.refused,
-            self.now.empty,
+            self.now.unminted / TOKEN,
             &self.town.tokens().digest()[..8],
         )
     }
