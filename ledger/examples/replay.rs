@@ -24,6 +24,7 @@ use antiphon_ledger::{
     error::Fault,
     log::tile::{Tile, parse_entries},
     state::{Batch, Checked, ContentEntry, Params, Position, View},
+    tokens::{StateKey, Tokens},
 };
 use antiphon_proto::{
     ContentHash, SongId,
@@ -34,6 +35,8 @@ use antiphon_proto::{
 struct Memory {
     contents: BTreeMap<ContentHash, ContentEntry>,
     songs: BTreeMap<SongId, u64>,
+    bodies: BTreeMap<u64, Song>,
+    state: BTreeMap<StateKey, Vec<u8>>,
 }
 
 impl View for Memory {
@@ -53,11 +56,20 @@ impl View for Memory {
         Ok(None)
     }
 
-    fn accept_song(&mut self, _: u64, _: &Song) -> Result<(), Fault> {
+    fn accept_song(&mut self, index: u64, song: &Song) -> Result<(), Fault> {
+        self.bodies.insert(index, song.clone());
         Ok(())
     }
 
     fn accept_other(&mut self, _: u64) {}
+
+    fn song(&mut self, index: u64) -> Result<Option<Song>, Fault> {
+        Ok(self.bodies.get(&index).cloned())
+    }
+
+    fn state(&mut self, key: &StateKey) -> Result<Option<Vec<u8>>, Fault> {
+        Ok(self.state.get(key).cloned())
+    }
 }
 
 impl Memory {
@@ -90,39 +102,48 @@ fn main() -> Result<(), Box<dyn Error>> {
     let roster = Roster::genesis(&genesis.member_keys());
     let (mut memory, mut position) = (Memory::default(), Position::start(&params.network));
     let mut digest = StateDigest::start(&params.network);
-    let mut waiting: Vec<Checked> = Vec::new();
+    let (mut waiting, mut tokens): (Vec<Checked>, _) = (Vec::new(), Tokens::start(&params));
     for tile in Tile::of_entries(size, 0) {
         let bytes = fs::read(dump.join(tile.path()))?;
         for entry in parse_entries(&bytes, tile.width).ok_or("a bundle is malformed")? {
             let checked = Checked::parse(&params, entry)?;
             if waiting.first().is_some_and(|first| first.block().height != checked.block().height) {
-                position = apply(&params, position, &roster, &mut memory, &mut digest, &waiting)?;
+                (position, tokens) =
+                    apply(&params, (position, tokens), &roster, &mut memory, &mut digest, &waiting)?;
                 waiting.clear();
             }
             waiting.push(checked);
         }
     }
-    position = apply(&params, position, &roster, &mut memory, &mut digest, &waiting)?;
+    (position, tokens) = apply(&params, (position, tokens), &roster, &mut memory, &mut digest, &waiting)?;
     println!("{} blocks, last {}, state {digest}", position.size, position.link);
+    let sums = data_encoding::HEXLOWER.encode(&tokens.digest());
+    println!(
+        "{} units in {} accounts, escrows and songs, digest {sums}",
+        tokens.supply(),
+        tokens.totals.entries
+    );
     Ok(())
 }
 
 fn apply(
     params: &Params,
-    position: Position,
+    (position, tokens): (Position, Tokens),
     roster: &Roster,
     memory: &mut Memory,
     digest: &mut StateDigest,
     blocks: &[Checked],
-) -> Result<Position, Box<dyn Error>> {
-    let mut batch = Batch::begin(params, position, roster, memory);
+) -> Result<(Position, Tokens), Box<dyn Error>> {
+    let mut batch = Batch::begin(params, position, roster, tokens, memory);
     for block in blocks {
         batch.apply(block)?;
     }
     let position = batch.position();
+    let applied = batch.finish();
+    memory.state.extend(applied.state);
     for block in blocks {
         memory.remember(block.block())?;
         digest.add(block.block(), |id| Ok(memory.songs.get(id).copied()))?;
     }
-    Ok(position)
+    Ok((position, applied.tokens))
 }

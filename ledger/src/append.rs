@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, num::NonZeroUsize, sync::Arc, thread};
 use antiphon_proto::{
     BlockHash, ContentHash, RootHash, SongId, canonical, limits,
     record::Invalid,
-    wire::{Block, Registration, Song},
+    wire::{self, Block, Epoch, Registration, Song, block},
 };
 
 use crate::{
@@ -20,6 +20,7 @@ use crate::{
         View,
     },
     store::{NewBatch, Store, Tip},
+    tokens::{self, Draft, Earlier, Pending, Settlement, StateKey, TokenView},
 };
 
 /// Records that one thread checks: below this, starting it costs more than it saves.
@@ -51,12 +52,14 @@ pub enum Verdict {
 }
 
 /// A batch that would follow the ledger, to be sealed and appended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Proposal {
     /// Index of its first block: the size of the ledger.
     pub first: u64,
     /// Canonical bytes of its blocks; none when nothing was accepted.
     pub blocks: Vec<Vec<u8>>,
+    /// What the settlement that it begins with settles; none without.
+    pub receipts: Vec<wire::Receipt>,
     /// One verdict for each registration, in the same order.
     pub verdicts: Vec<Verdict>,
     /// The end of the ledger with it: size, last block, height, time.
@@ -72,6 +75,8 @@ pub(crate) struct Prepared {
     hashes: Vec<BlockHash>,
     entries: Vec<Option<Entry>>,
     changes: Changes,
+    /// Entries of the state that it changes.
+    state: BTreeMap<StateKey, Vec<u8>>,
     /// The roster in it is still the one before the batch.
     tip: Tip,
 }
@@ -80,6 +85,7 @@ pub(crate) struct Prepared {
 struct Accepted {
     receipts: Vec<Receipt>,
     entries: Vec<Option<Entry>>,
+    state: BTreeMap<StateKey, Vec<u8>>,
     tip: Tip,
 }
 
@@ -127,6 +133,34 @@ impl View for Committed<'_> {
 
     fn accept_other(&mut self, index: u64) {
         self.rule.skip(index);
+    }
+
+    fn song(&mut self, index: u64) -> Result<Option<Song>, Fault> {
+        match self.songs.get(&index) {
+            Some(song) => Ok(Some(song.clone())),
+            None => Ok(song_at(self.store, index)?),
+        }
+    }
+
+    fn state(&mut self, key: &StateKey) -> Result<Option<Vec<u8>>, Fault> {
+        Ok(self.store.state(key)?)
+    }
+}
+
+/// The state as the last batch has left it.
+pub(crate) struct Stored<'a>(pub(crate) &'a Store);
+
+impl TokenView for Stored<'_> {
+    fn state(&mut self, key: &StateKey) -> Result<Option<Vec<u8>>, Fault> {
+        Ok(self.0.state(key)?)
+    }
+
+    fn song_at(&mut self, index: u64) -> Result<Option<Song>, Fault> {
+        Ok(song_at(self.0, index)?)
+    }
+
+    fn index_of(&mut self, id: &SongId) -> Result<Option<u64>, Fault> {
+        Ok(self.0.song_index(id)?)
     }
 }
 
@@ -192,6 +226,19 @@ impl Ledger {
     /// # Errors
     /// [`Fault`] when there is no verdict; what is wrong with a registration is in its [`Verdict`].
     pub fn propose(&self, time_ms: u64, registrations: &[Registration]) -> Result<Proposal, Fault> {
+        self.propose_with(time_ms, None, registrations)
+    }
+
+    /// The same, with a settlement as the first block. It was made by [`Ledger::settle`] for the same time.
+    ///
+    /// # Errors
+    /// As [`Ledger::propose`]. A settlement that is refused is left out.
+    pub fn propose_with(
+        &self,
+        time_ms: u64,
+        epoch: Option<Epoch>,
+        registrations: &[Registration],
+    ) -> Result<Proposal, Fault> {
         let inner = &*self.0;
         let checked = in_parallel(registrations, |registration| {
             CheckedRegistration::new(&inner.params, &inner.proofs, registration)
@@ -200,12 +247,29 @@ impl Ledger {
         let tip = inner.store.tip();
         writer.abandon(&inner.store)?;
         let size = tip.position.size;
-        let proposal = inner.build(&mut writer, tip, time_ms, checked);
+        let proposal = inner.build(&mut writer, tip, time_ms, epoch, checked);
         writer.watch(&proposal);
         if proposal.is_err() && writer.rule.truncate(size).is_err() {
             writer.rule_broken = true;
         }
         proposal
+    }
+
+    /// What these receipts, whose form and signatures hold, amount to in a block of this time (or that of the last
+    /// batch, if it is later). Nothing changes.
+    ///
+    /// # Errors
+    /// [`Fault`] when the ledger cannot be read.
+    pub fn settle(
+        &self,
+        time_ms: u64,
+        receipts: &[wire::Receipt],
+        earlier: &dyn Earlier,
+    ) -> Result<Settlement, Fault> {
+        let tip = self.0.store.tip();
+        let (pending, mut view) = (Pending::new(tip.tokens), Stored(&self.0.store));
+        let mut draft = Draft::new(&mut view, &pending);
+        tokens::settle(&mut draft, time_ms.max(tip.position.time_ms), receipts, earlier)
     }
 
     /// Holds a batch that somebody else proposes against every rule, as if it were to be appended. Returns the end of
@@ -269,8 +333,9 @@ impl Ledger {
         if writer.rule_broken {
             writer.abandon(&inner.store)?;
         }
-        let done = inner.accept(&mut writer, tip, batch).and_then(|Accepted { receipts, entries, tip }| {
-            let new = NewBatch { first: batch.first, blocks: &batch.blocks, entries: &entries, tip };
+        let done = inner.accept(&mut writer, tip, batch).and_then(|accepted| {
+            let Accepted { receipts, entries, state, tip } = accepted;
+            let new = NewBatch { first: batch.first, blocks: &batch.blocks, entries: &entries, state, tip };
             inner.store.commit(&mut writer.tail, new)?;
             Ok(receipts)
         });
@@ -309,14 +374,28 @@ impl Inner {
         writer: &mut Writer,
         mut tip: Tip,
         time_ms: u64,
+        epoch: Option<Epoch>,
         checked: Vec<Result<CheckedRegistration<'_>, Invalid>>,
     ) -> Result<Proposal, Fault> {
         let start = tip.position;
         let (height, time_ms) = (start.height.saturating_add(1), time_ms.max(start.time_ms));
         let mut view = Committed::new(&self.store, &mut *writer.rule);
         let roster = Arc::clone(&tip.roster);
-        let mut batch = Batch::begin(&self.params, start, &roster, &mut view);
+        let mut batch = Batch::begin(&self.params, start, &roster, tip.tokens, &mut view);
         let (mut blocks, mut hashes) = (Vec::new(), Vec::new());
+        if let Some(epoch) = epoch {
+            let built = Checked::build_body(&batch.position(), height, time_ms, block::Body::Epoch(epoch));
+            let built = built.map_err(|invalid| ApplyError::Refused(invalid.into()));
+            match built.and_then(|(block, bytes)| batch.apply(&block).map(|_| (block, bytes))) {
+                Ok((block, bytes)) => {
+                    tip.count(&bytes, block.kind());
+                    blocks.push(bytes);
+                    hashes.push(block.hash());
+                }
+                Err(ApplyError::Refused(refusal)) => tracing::error!(%refusal, "a settlement was left out"),
+                Err(ApplyError::Fault(fault)) => return Err(fault),
+            }
+        }
         let mut verdicts = Vec::with_capacity(checked.len());
         for registration in checked {
             let position = batch.position();
@@ -342,10 +421,18 @@ impl Inner {
             });
         }
         tip.position = batch.position();
-        let Applied { entries, changes } = batch.finish();
-        let proposal = Proposal { first: start.size, blocks, verdicts, end: tip.position, root: tip.root() };
+        let Applied { entries, changes, tokens, state } = batch.finish();
+        tip.tokens = tokens;
+        let proposal = Proposal {
+            first: start.size,
+            blocks,
+            receipts: Vec::new(),
+            verdicts,
+            end: tip.position,
+            root: tip.root(),
+        };
         if !hashes.is_empty() {
-            writer.prepared = Some(Prepared { first: start.size, hashes, entries, changes, tip });
+            writer.prepared = Some(Prepared { first: start.size, hashes, entries, changes, state, tip });
         }
         Ok(proposal)
     }
@@ -387,10 +474,10 @@ impl Inner {
             }
         };
         let receipts = receipts(first, &prepared.tip.position, &prepared.hashes);
-        let Prepared { entries, changes, mut tip, .. } = prepared;
+        let Prepared { entries, changes, state, mut tip, .. } = prepared;
         tip.roster = Arc::new(tip.roster.advance(tip.position.height, seal::signers(&batch.seal), changes));
         tip.seal.clone_from(&batch.seal);
-        Ok(Accepted { receipts, entries, tip })
+        Ok(Accepted { receipts, entries, state, tip })
     }
 
     /// Whether the council that is to decide the next batch has decided on this end of the ledger.
@@ -410,7 +497,7 @@ impl Inner {
         let checked = in_parallel(blocks, |bytes| Checked::parse_with(&self.params, &self.proofs, bytes));
         let mut view = Committed::new(&self.store, &mut *writer.rule);
         let roster = Arc::clone(&tip.roster);
-        let mut state = Batch::begin(&self.params, tip.position, &roster, &mut view);
+        let mut state = Batch::begin(&self.params, tip.position, &roster, tip.tokens, &mut view);
         let mut hashes = Vec::with_capacity(checked.len());
         for ((block, bytes), index) in checked.into_iter().zip(blocks).zip(first..) {
             let refused = |refusal| AppendError::Disagrees { index, refusal };
@@ -423,8 +510,9 @@ impl Inner {
             tip.count(bytes, block.kind());
         }
         tip.position = state.position();
-        let Applied { entries, changes } = state.finish();
-        Ok(Prepared { first, hashes, entries, changes, tip })
+        let Applied { entries, changes, tokens, state } = state.finish();
+        tip.tokens = tokens;
+        Ok(Prepared { first, hashes, entries, changes, state, tip })
     }
 }
 

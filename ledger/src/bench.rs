@@ -1,5 +1,7 @@
 //! For measurements: the store without the state machine.
 
+use std::collections::BTreeMap;
+
 use antiphon_proto::{ContentHash, SongId};
 
 use crate::{
@@ -42,7 +44,10 @@ pub fn append_raw(
     }
     tip.position.size = first.saturating_add(blocks.len() as u64);
     let tip = Tip { seal: seal.to_vec(), ..tip };
-    inner.store.commit(&mut writer.tail, NewBatch { first, blocks, entries: &entries, tip })?;
+    inner.store.commit(
+        &mut writer.tail,
+        NewBatch { first, blocks, entries: &entries, state: BTreeMap::new(), tip },
+    )?;
     drop(writer);
     ledger.maintain();
     Ok(())

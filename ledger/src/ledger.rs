@@ -8,11 +8,13 @@ use std::{
 };
 
 use antiphon_proto::{
-    BlockHash, ContentHash, NetworkId, RootHash, SongId, canonical,
+    BlockHash, ContentHash, NetworkId, PublicKey, RootHash, SongId, canonical,
+    epoch::Escrow,
     genesis::GenesisError,
     limits,
-    wire::{Block, Genesis, Song, block},
+    wire::{AccountState, ArtistState, Block, Economy, EscrowState, Genesis, Song, SongState, block},
 };
+use prost::Message;
 use tokio::sync::watch;
 
 use crate::{
@@ -26,6 +28,7 @@ use crate::{
     seal::SealPolicy,
     state::{ContentEntry, Params, View as _},
     store::{self, Store, Tail, Tip, Tuning, files},
+    tokens::{self, StateKey, Tokens},
 };
 
 /// Variants that one answer lists: a song with more is asked for again, from the last on.
@@ -333,6 +336,98 @@ impl Ledger {
         most: usize,
     ) -> Result<Vec<(SongId, u64)>, ReadError> {
         self.0.store.songs_between(&prefix.lowest, &prefix.highest, most)
+    }
+
+    /// Sums over accounts, escrows and plays.
+    #[must_use]
+    pub fn tokens(&self) -> Tokens {
+        self.0.store.tip().tokens
+    }
+
+    /// What plays are worth now.
+    #[must_use]
+    pub fn economy(&self) -> Economy {
+        self.tokens().economy()
+    }
+
+    fn entry<M: Message + Default>(&self, key: &StateKey) -> Result<M, ReadError> {
+        let bytes = self.0.store.state(key)?.unwrap_or_default();
+        canonical::decode_lenient("state entry", limits::CONTROL_MESSAGE_BYTES, &bytes)
+            .map_err(|error| ReadError::Index(error.to_string()))
+    }
+
+    /// A wallet's account; all zeros for one that nothing is known of.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn account(&self, key: &PublicKey) -> Result<AccountState, ReadError> {
+        self.entry(&StateKey::Account(*key))
+    }
+
+    /// Units that wait for an artist.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn escrow(&self, escrow: &Escrow) -> Result<u64, ReadError> {
+        Ok(self.entry::<EscrowState>(&StateKey::Escrow(escrow.clone()))?.units)
+    }
+
+    /// Whose a normalised artist's name is, and who claims it.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn artist(&self, name: &str) -> Result<ArtistState, ReadError> {
+        self.entry(&StateKey::Artist(name.to_owned()))
+    }
+
+    /// Plays of the song in a block, and what they have brought.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn song_state(&self, index: u64) -> Result<SongState, ReadError> {
+        self.entry(&StateKey::Song(index))
+    }
+
+    /// Units that a play of the song in a block would burn now.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn burn_for(&self, index: u64) -> Result<u64, ReadError> {
+        let tokens = self.tokens();
+        let economy = tokens.economy();
+        let discovery = self.song_state(index)?.plays < economy.threshold_plays.into();
+        Ok(if discovery { 0 } else { economy.burn(tokens.supply()) })
+    }
+
+    /// Whether a listener may hear the song in a block at a time by its terms; if not, why, in words that name the price.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn may_hear(
+        &self,
+        index: u64,
+        song: &Song,
+        listener: &PublicKey,
+        time_ms: u64,
+    ) -> Result<Result<(), String>, ReadError> {
+        if song.terms.is_none() {
+            return Ok(Ok(()));
+        }
+        let right = self.entry(&StateKey::Right(index, *listener))?;
+        Ok(tokens::may_hear(song, &right, listener, time_ms))
+    }
+
+    /// At most `most` entries of the state whose keys begin with these bytes, behind `after`, ascending.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn states(
+        &self,
+        prefix: &[u8],
+        after: Option<&StateKey>,
+        most: usize,
+    ) -> Result<Vec<(StateKey, Vec<u8>)>, ReadError> {
+        self.0.store.states(prefix, after.map(StateKey::to_bytes).as_deref(), most)
     }
 
     /// What the near-duplicate rule says of a song against the whole ledger. Nothing is changed.

@@ -26,6 +26,7 @@ pub mod seal;
 pub mod sequencer;
 pub mod state;
 mod store;
+pub mod tokens;
 pub mod tree;
 mod verify;
 

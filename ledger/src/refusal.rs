@@ -97,6 +97,50 @@ pub enum Refusal {
     /// An act of the council that cannot stand here.
     #[error("council act: {0}")]
     Act(&'static str),
+    /// More is to be paid than is there.
+    #[error("the account holds {there} units, {needed} are needed (10^8 units are one token)")]
+    Balance {
+        /// Units in the account.
+        there: u64,
+        /// Units to be paid.
+        needed: u64,
+    },
+    /// Another record of the account stands there, or one before it is missing.
+    #[error("record {got} of the account, expected {expected}: another one of it was faster")]
+    Sequence {
+        /// The next one.
+        expected: u64,
+        /// What it says.
+        got: u64,
+        /// Ledger index of the account's last record, when it has this sequence.
+        last: Option<u64>,
+    },
+    /// The song's terms.
+    #[error("terms: {0}")]
+    Terms(&'static str),
+    /// Another price.
+    #[error("the song costs {price} units, not {got}")]
+    Price {
+        /// What it costs.
+        price: u64,
+        /// What was offered.
+        got: u64,
+    },
+    /// Not by this key.
+    #[error("not allowed: {0}")]
+    Forbidden(&'static str),
+    /// A claim on an artist's name, or on what waits for it.
+    #[error("claim: {0}")]
+    Claim(&'static str),
+    /// A settlement that does not follow.
+    #[error("settlement: {0}")]
+    Epoch(&'static str),
+    /// A receipt that proves no play.
+    #[error("receipt: {0}")]
+    Receipt(String),
+    /// A sum beyond 64 bits.
+    #[error("a sum overflows")]
+    Overflow,
     /// The batch has no room for it.
     #[error("the batch would hold more than {blocks} blocks or {bytes} bytes",
         blocks = limits::BATCH_BLOCKS, bytes = limits::BATCH_BYTES)]
@@ -115,7 +159,12 @@ impl Refusal {
             Self::Quota { .. } => RefusalCode::Quota,
             Self::FromTheFuture { .. } | Self::Time { .. } => RefusalCode::Time,
             Self::BatchFull => RefusalCode::Limit,
-            Self::Act(_) => RefusalCode::Council,
+            Self::Act(_) | Self::Claim(_) => RefusalCode::Council,
+            Self::Balance { .. } | Self::Overflow => RefusalCode::Balance,
+            Self::Sequence { .. } => RefusalCode::Sequence,
+            Self::Terms(_) | Self::Price { .. } => RefusalCode::Terms,
+            Self::Forbidden(_) => RefusalCode::Forbidden,
+            Self::Receipt(_) | Self::Epoch(_) => RefusalCode::Receipt,
             Self::BadFingerprint(_) | Self::Index { .. } | Self::Link { .. } | Self::Height { .. } => {
                 RefusalCode::Malformed
             }

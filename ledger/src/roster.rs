@@ -6,7 +6,13 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use antiphon_proto::{ActId, PublicKey, council::council_hash, genesis::quorum, limits, wire::Council};
+use antiphon_proto::{
+    ActId, PublicKey,
+    council::{Change, council_hash},
+    genesis::quorum,
+    limits,
+    wire::Council,
+};
 use bincode::{Decode, Encode};
 
 use crate::refusal::Refusal;
@@ -134,8 +140,14 @@ impl Roster {
         Changes { next: self.next.clone(), acts: Vec::new() }
     }
 
-    /// Holds an act that stands in a batch of `height` against the rules, and against those before it in the batch.
-    pub(crate) fn apply(&self, changes: &mut Changes, council: &Council, height: u64) -> Result<(), Refusal> {
+    /// Holds an act that stands in a batch of `height` against the rules, and against those before it in the batch. What
+    /// it changes is returned: the roster itself only takes in who is a member.
+    pub(crate) fn apply(
+        &self,
+        changes: &mut Changes,
+        council: &Council,
+        height: u64,
+    ) -> Result<Change, Refusal> {
         let act = council.act()?;
         if act.expires_height < height || act.expires_height > height.saturating_add(ACT_HEIGHTS) {
             return Err(Refusal::Act("it has expired, or is open for too long"));
@@ -155,16 +167,20 @@ impl Roster {
         if voters.count() < quorum(self.current.len()) {
             return Err(Refusal::Act("not more than two thirds of the members have voted for it"));
         }
-        let (add, remove) = act.member_change()?;
+        let change = act.change()?;
+        let Change::Member { add, remove } = &change else {
+            changes.acts.push((id, act.expires_height));
+            return Ok(change);
+        };
         let mut next = changes.next.to_vec();
         if let Some(remove) = remove {
-            let at = next.binary_search(&remove).map_err(|_| Refusal::Act("who leaves is not a member"))?;
+            let at = next.binary_search(remove).map_err(|_| Refusal::Act("who leaves is not a member"))?;
             next.remove(at);
         }
         if let Some(add) = add {
-            match next.binary_search(&add) {
+            match next.binary_search(add) {
                 Ok(_) => return Err(Refusal::Act("who joins is a member already")),
-                Err(at) => next.insert(at, add),
+                Err(at) => next.insert(at, *add),
             }
         }
         if next.is_empty() || next.len() > limits::COUNCIL_MEMBERS {
@@ -172,7 +188,7 @@ impl Roster {
         }
         changes.next = next.into();
         changes.acts.push((id, act.expires_height));
-        Ok(())
+        Ok(change)
     }
 
     /// The roster after the batch of `height`, whose header says who signed the batch before it.
@@ -290,7 +306,7 @@ mod tests {
         let mut padded = voted(act.clone(), &secrets[..2]);
         padded.votes.extend(voted(act.clone(), &outsiders).votes);
         assert!(apply(&padded, 5).is_err());
-        assert_eq!(apply(&voted(act.clone(), &secrets[1..]), 100), Ok(()));
+        assert!(apply(&voted(act.clone(), &secrets[1..]), 100).is_ok());
         assert!(apply(&voted(act, &secrets[1..]), 101).is_err(), "it expires");
         let unknown = CouncilAct::change_member(None, Some(stranger()), 100, [1; 16]);
         assert!(apply(&voted(unknown, &secrets), 5).is_err());

@@ -27,6 +27,8 @@ pub enum Answer {
         /// Height of its batch.
         height: u64,
     },
+    /// A receipt is on the disk of this member of the council, for the next settlement.
+    Kept,
     /// It cannot be in the ledger.
     Refused(Refusal),
     /// Not decided: it may be asked again later.
@@ -84,7 +86,10 @@ pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 /// What can never become a song block does not wait in memory either.
 pub(crate) fn check_size(registration: &Registration) -> Result<(), Refusal> {
-    let limit = limits::SONG_BLOCK_BYTES as u64;
+    let limit = match &registration.body {
+        Some(registration::Body::Receipt(_)) => limits::RECEIPT_BYTES as u64,
+        _ => limits::SONG_BLOCK_BYTES as u64,
+    };
     let got = registration_len(registration) as u64;
     if got > limit { Err(Invalid::Limit { field: "registration", got, limit }.into()) } else { Ok(()) }
 }
@@ -94,6 +99,11 @@ fn registration_len(registration: &Registration) -> usize {
         Some(registration::Body::Song(song)) => canonical::encode(song).len(),
         Some(registration::Body::Variant(variant)) => canonical::encode(variant).len(),
         Some(registration::Body::Council(council)) => canonical::encode(council).len(),
+        Some(registration::Body::Transfer(transfer)) => canonical::encode(transfer).len(),
+        Some(registration::Body::Purchase(purchase)) => canonical::encode(purchase).len(),
+        Some(registration::Body::Grant(grant)) => canonical::encode(grant).len(),
+        Some(registration::Body::Claim(claim)) => canonical::encode(claim).len(),
+        Some(registration::Body::Receipt(receipt)) => canonical::encode(receipt).len(),
         None => 0,
     }
 }

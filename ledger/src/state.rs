@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use antiphon_proto::{
     BlockHash, ContentHash, NetworkId, PublicKey, SongId, limits,
     record::{BLOCK_VERSION, Invalid},
-    wire::{Block, Council, Genesis, Registration, Song, Variant, block, registration},
+    wire::{Block, Council, Economy, Genesis, Registration, Song, Variant, block, registration},
 };
 
 use crate::{
@@ -19,6 +19,7 @@ use crate::{
     refusal::Refusal,
     roster::{Changes, Roster},
     rule::{RuleError, Similar},
+    tokens::{self, Draft, Pending, StateKey, TokenView, Tokens},
 };
 
 /// What the rules take from the genesis document.
@@ -30,6 +31,10 @@ pub struct Params {
     pub stamp_bits: u32,
     /// Records of one registrant in one batch.
     pub batch_quota: u32,
+    /// What plays are worth at the start.
+    pub economy: Economy,
+    /// When the network was begun, milliseconds since 1970.
+    pub created_ms: u64,
 }
 
 impl Params {
@@ -40,6 +45,8 @@ impl Params {
             network: genesis.network_id(),
             stamp_bits: genesis.stamp_bits,
             batch_quota: genesis.batch_quota,
+            economy: genesis.economy(),
+            created_ms: genesis.created_ms,
         }
     }
 }
@@ -110,6 +117,41 @@ pub trait View {
 
     /// A block that is not a song was accepted.
     fn accept_other(&mut self, index: u64);
+
+    /// The song in a block, accepted in this batch or before.
+    ///
+    /// # Errors
+    /// [`Fault`] when it cannot be read.
+    fn song(&mut self, index: u64) -> Result<Option<Song>, Fault>;
+
+    /// The value of an entry of the state before the batch.
+    ///
+    /// # Errors
+    /// [`Fault`] when it cannot be read.
+    fn state(&mut self, key: &StateKey) -> Result<Option<Vec<u8>>, Fault>;
+}
+
+/// The ledger with what a batch has brought so far.
+struct InBatch<'a, V> {
+    view: &'a mut V,
+    songs: &'a BTreeMap<SongId, u64>,
+}
+
+impl<V: View> TokenView for InBatch<'_, V> {
+    fn state(&mut self, key: &StateKey) -> Result<Option<Vec<u8>>, Fault> {
+        self.view.state(key)
+    }
+
+    fn song_at(&mut self, index: u64) -> Result<Option<Song>, Fault> {
+        self.view.song(index)
+    }
+
+    fn index_of(&mut self, id: &SongId) -> Result<Option<u64>, Fault> {
+        match self.songs.get(id) {
+            Some(index) => Ok(Some(*index)),
+            None => self.view.song_index(id),
+        }
+    }
 }
 
 /// A block whose form, stamp and signature hold by themselves.
@@ -132,17 +174,25 @@ impl Checked {
     /// [`Checked::parse`], without the proofs that are known to hold.
     pub(crate) fn parse_with(params: &Params, proofs: &Proofs, bytes: &[u8]) -> Result<Self, Invalid> {
         let block = Block::parse(bytes)?;
-        match &block.body {
-            Some(block::Body::Song(song)) => {
-                proofs.check(song, |song| song.check_proofs(&params.network, params.stamp_bits))?;
+        let (network, bits) = (&params.network, params.stamp_bits);
+        match block.body.as_ref().ok_or(Invalid::Missing("block body"))? {
+            block::Body::Song(song) => proofs.check(song, |song| song.check_proofs(network, bits))?,
+            block::Body::Variant(variant) => {
+                proofs.check(variant, |variant| variant.check_proofs(network, bits))?;
             }
-            Some(block::Body::Variant(variant)) => {
-                proofs.check(variant, |variant| variant.check_proofs(&params.network, params.stamp_bits))?;
+            block::Body::Transfer(transfer) => {
+                proofs.check(transfer, |transfer| transfer.check_proofs(network, bits))?;
             }
-            Some(block::Body::Council(council)) => {
-                proofs.check(council, |council| council.check_proofs(&params.network))?;
+            block::Body::Purchase(purchase) => {
+                proofs.check(purchase, |purchase| purchase.check_proofs(network, bits))?;
             }
-            None => return Err(Invalid::Missing("block body")),
+            block::Body::Grant(grant) => proofs.check(grant, |grant| grant.check_proofs(network, bits))?,
+            block::Body::Claim(claim) => proofs.check(claim, |claim| claim.check_proofs(network, bits))?,
+            block::Body::Council(council) => {
+                proofs.check(council, |council| council.check_proofs(network))?
+            }
+            // Signed by nobody but the council, with the batch that it stands in.
+            block::Body::Epoch(_) => {}
         }
         Ok(Self { block, hash: BlockHash::of(bytes), bytes: bytes.len() })
     }
@@ -157,12 +207,20 @@ impl Checked {
         time_ms: u64,
         registration: &CheckedRegistration<'_>,
     ) -> Result<(Self, Vec<u8>), Invalid> {
-        let body = match &registration.0.body {
-            Some(registration::Body::Song(song)) => block::Body::Song(song.clone()),
-            Some(registration::Body::Variant(variant)) => block::Body::Variant(variant.clone()),
-            Some(registration::Body::Council(council)) => block::Body::Council(council.clone()),
-            None => return Err(Invalid::Missing("registration body")),
-        };
+        let body = body_of(registration.0)?.ok_or(Invalid::Receipt("no block comes of it"))?;
+        Self::build_body(position, height, time_ms, body)
+    }
+
+    /// The block with this body after `position`, and its bytes.
+    ///
+    /// # Errors
+    /// [`Invalid::Limit`].
+    pub(crate) fn build_body(
+        position: &Position,
+        height: u64,
+        time_ms: u64,
+        body: block::Body,
+    ) -> Result<(Self, Vec<u8>), Invalid> {
         let song = matches!(body, block::Body::Song(_));
         let block = Block {
             version: BLOCK_VERSION,
@@ -210,23 +268,57 @@ impl<'a> CheckedRegistration<'a> {
         proofs: &Proofs,
         registration: &'a Registration,
     ) -> Result<Self, Invalid> {
-        match &registration.body {
-            Some(registration::Body::Song(song)) => {
+        let (network, bits) = (&params.network, params.stamp_bits);
+        match registration.body.as_ref().ok_or(Invalid::Missing("registration body"))? {
+            registration::Body::Song(song) => {
                 song.check_form()?;
-                proofs.check(song, |song| song.check_proofs(&params.network, params.stamp_bits))?;
+                proofs.check(song, |song| song.check_proofs(network, bits))?;
             }
-            Some(registration::Body::Variant(variant)) => {
+            registration::Body::Variant(variant) => {
                 variant.check_form()?;
-                proofs.check(variant, |variant| variant.check_proofs(&params.network, params.stamp_bits))?;
+                proofs.check(variant, |variant| variant.check_proofs(network, bits))?;
             }
-            Some(registration::Body::Council(council)) => {
+            registration::Body::Council(council) => {
                 council.check_form()?;
-                proofs.check(council, |council| council.check_proofs(&params.network))?;
+                proofs.check(council, |council| council.check_proofs(network))?;
             }
-            None => return Err(Invalid::Missing("registration body")),
+            registration::Body::Transfer(transfer) => {
+                transfer.check_form()?;
+                proofs.check(transfer, |transfer| transfer.check_proofs(network, bits))?;
+            }
+            registration::Body::Purchase(purchase) => {
+                purchase.check_form()?;
+                proofs.check(purchase, |purchase| purchase.check_proofs(network, bits))?;
+            }
+            registration::Body::Grant(grant) => {
+                grant.check_form()?;
+                proofs.check(grant, |grant| grant.check_proofs(network, bits))?;
+            }
+            registration::Body::Claim(claim) => {
+                claim.check_form()?;
+                proofs.check(claim, |claim| claim.check_proofs(network, bits))?;
+            }
+            registration::Body::Receipt(receipt) => {
+                receipt.check_form()?;
+                proofs.check(receipt, |receipt| receipt.check_proofs(network))?;
+            }
         }
         Ok(Self(registration))
     }
+}
+
+/// What a registration is as a block; none for a receipt, of which no block comes.
+pub(crate) fn body_of(registration: &Registration) -> Result<Option<block::Body>, Invalid> {
+    Ok(Some(match registration.body.as_ref().ok_or(Invalid::Missing("registration body"))? {
+        registration::Body::Song(song) => block::Body::Song(song.clone()),
+        registration::Body::Variant(variant) => block::Body::Variant(variant.clone()),
+        registration::Body::Council(council) => block::Body::Council(council.clone()),
+        registration::Body::Transfer(transfer) => block::Body::Transfer(transfer.clone()),
+        registration::Body::Purchase(purchase) => block::Body::Purchase(purchase.clone()),
+        registration::Body::Grant(grant) => block::Body::Grant(grant.clone()),
+        registration::Body::Claim(claim) => block::Body::Claim(claim.clone()),
+        registration::Body::Receipt(_) => return Ok(None),
+    }))
 }
 
 /// What a block is.
@@ -238,6 +330,10 @@ pub enum Kind {
     Variant,
     /// An act of the council.
     Council,
+    /// A settlement of plays.
+    Epoch,
+    /// What moves tokens or rights: a transfer, purchase, grant or claim.
+    Tokens,
 }
 
 impl Kind {
@@ -247,6 +343,13 @@ impl Kind {
         match &block.body {
             Some(block::Body::Song(_)) => Self::Song,
             Some(block::Body::Variant(_)) => Self::Variant,
+            Some(block::Body::Epoch(_)) => Self::Epoch,
+            Some(
+                block::Body::Transfer(_)
+                | block::Body::Purchase(_)
+                | block::Body::Grant(_)
+                | block::Body::Claim(_),
+            ) => Self::Tokens,
             Some(block::Body::Council(_)) | None => Self::Council,
         }
     }
@@ -289,11 +392,15 @@ pub enum ApplyError {
 
 /// What a batch that was applied leaves behind.
 #[derive(Debug)]
-pub(crate) struct Applied {
+pub struct Applied {
     /// What must be remembered of each block, in order; none for a block that is not looked up.
     pub(crate) entries: Vec<Option<Entry>>,
     /// What it changes in the council.
     pub(crate) changes: Changes,
+    /// Sums over the state after it.
+    pub tokens: Tokens,
+    /// New values of the state's entries; an empty one is an entry that is gone.
+    pub state: BTreeMap<StateKey, Vec<u8>>,
 }
 
 /// A batch while its blocks are applied, one after the other.
@@ -309,11 +416,18 @@ pub struct Batch<'a, V> {
     songs: BTreeMap<SongId, u64>,
     records: BTreeMap<PublicKey, u32>,
     entries: Vec<Option<Entry>>,
+    pending: Pending,
 }
 
 impl<'a, V: View> Batch<'a, V> {
     /// A batch that begins where the ledger ends.
-    pub fn begin(params: &'a Params, position: Position, roster: &'a Roster, view: &'a mut V) -> Self {
+    pub fn begin(
+        params: &'a Params,
+        position: Position,
+        roster: &'a Roster,
+        tokens: Tokens,
+        view: &'a mut V,
+    ) -> Self {
         Self {
             params,
             view,
@@ -326,6 +440,7 @@ impl<'a, V: View> Batch<'a, V> {
             songs: BTreeMap::new(),
             records: BTreeMap::new(),
             entries: Vec::new(),
+            pending: Pending::new(tokens),
         }
     }
 
@@ -336,8 +451,10 @@ impl<'a, V: View> Batch<'a, V> {
     }
 
     /// What the blocks applied so far leave behind.
-    pub(crate) fn finish(self) -> Applied {
-        Applied { entries: self.entries, changes: self.changes }
+    #[must_use]
+    pub fn finish(self) -> Applied {
+        let Pending { tokens, entries: state } = self.pending;
+        Applied { entries: self.entries, changes: self.changes, tokens, state }
     }
 
     /// Applies the next block: all rules, or no change.
@@ -347,16 +464,17 @@ impl<'a, V: View> Batch<'a, V> {
     pub fn apply(&mut self, checked: &Checked) -> Result<Receipt, ApplyError> {
         self.check_frame(checked)?;
         let block = checked.block();
-        let found = match &block.body {
-            Some(block::Body::Song(song)) => Some(self.apply_song(song, block.time_ms)?),
-            Some(block::Body::Variant(variant)) => Some(self.apply_variant(variant)?),
+        let (entry, by) = match &block.body {
+            Some(block::Body::Song(song)) => some(self.apply_song(song, block.time_ms)?),
+            Some(block::Body::Variant(variant)) => some(self.apply_variant(variant)?),
             Some(block::Body::Council(council)) => {
                 self.apply_council(council, block.height)?;
-                None
+                (None, None)
             }
+            Some(body) => (None, self.apply_tokens(body, block.time_ms)?),
             None => return Err(Refusal::from(Invalid::Missing("block body")).into()),
         };
-        self.remember(checked, found);
+        self.remember(checked, entry, by);
         Ok(Receipt { index: block.index, height: block.height, time_ms: block.time_ms, hash: checked.hash() })
     }
 
@@ -456,23 +574,77 @@ impl<'a, V: View> Batch<'a, V> {
     }
 
     fn apply_council(&mut self, council: &Council, height: u64) -> Result<(), ApplyError> {
-        self.roster.apply(&mut self.changes, council, height)?;
+        let mut changes = self.changes.clone();
+        let change = self.roster.apply(&mut changes, council, height)?;
+        self.draft(|draft| tokens::act(draft, change))?;
+        self.changes = changes;
         self.view.accept_other(self.position.size);
         Ok(())
     }
 
-    /// Nothing here fails: a block is applied whole or not at all. `found` is what it can be found by, and who
-    /// registered it.
-    fn remember(&mut self, checked: &Checked, found: Option<(Entry, PublicKey)>) {
+    /// Applies what changes the state, whole or not at all.
+    fn draft<T>(
+        &mut self,
+        work: impl FnOnce(&mut Draft<'_, InBatch<'_, V>>) -> Result<T, ApplyError>,
+    ) -> Result<T, ApplyError> {
+        let mut view = InBatch { view: &mut *self.view, songs: &self.songs };
+        let mut draft = Draft::new(&mut view, &self.pending);
+        let done = work(&mut draft)?;
+        let changes = draft.finish();
+        self.pending.take(changes);
+        Ok(done)
+    }
+
+    /// Applies a settlement or a record of an account; gives whose it is.
+    fn apply_tokens(&mut self, body: &block::Body, time_ms: u64) -> Result<Option<PublicKey>, ApplyError> {
+        let index = self.position.size;
+        let by = match body {
+            block::Body::Epoch(epoch) => {
+                // What receipts amount to is found out over the ledger as the batch before has left it.
+                if self.blocks > 0 {
+                    return Err(Refusal::Epoch("it is not the first of its batch").into());
+                }
+                self.draft(|draft| tokens::epoch(draft, epoch, time_ms))?;
+                None
+            }
+            body => {
+                let signer = match body {
+                    block::Body::Transfer(transfer) => &transfer.from,
+                    block::Body::Purchase(purchase) => &purchase.buyer,
+                    block::Body::Grant(grant) => &grant.grantor,
+                    block::Body::Claim(claim) => &claim.claimant,
+                    _ => return Err(Refusal::from(Invalid::Missing("block body")).into()),
+                };
+                if let Ok(signer) = PublicKey::try_from(&signer[..]) {
+                    self.check_quota(&signer)?;
+                }
+                Some(self.draft(|draft| match body {
+                    block::Body::Transfer(transfer) => tokens::transfer(draft, transfer, index),
+                    block::Body::Purchase(purchase) => tokens::purchase(draft, purchase, index, time_ms),
+                    block::Body::Grant(grant) => tokens::grant(draft, grant, index, time_ms),
+                    block::Body::Claim(claim) => tokens::claim(draft, claim, index),
+                    _ => Err(Refusal::from(Invalid::Missing("block body")).into()),
+                })?)
+            }
+        };
+        self.view.accept_other(index);
+        Ok(by)
+    }
+
+    /// Nothing here fails: a block is applied whole or not at all. `entry` is what it can be found by, `by` whose record
+    /// it is.
+    fn remember(&mut self, checked: &Checked, entry: Option<Entry>, by: Option<PublicKey>) {
         let block = checked.block();
-        if let Some((entry, registrant)) = &found {
+        if let Some(entry) = &entry {
             let place =
                 ContentEntry { index: block.index, song_index: entry.song_index, song_id: entry.song_id };
             self.contents.insert(entry.content, place);
-            let records = self.records.entry(*registrant).or_insert(0);
+        }
+        if let Some(by) = by {
+            let records = self.records.entry(by).or_insert(0);
             *records = records.saturating_add(1);
         }
-        self.entries.push(found.map(|(entry, _)| entry));
+        self.entries.push(entry);
         self.blocks += 1;
         self.bytes += checked.bytes;
         self.position = Position {
@@ -482,6 +654,11 @@ impl<'a, V: View> Batch<'a, V> {
             time_ms: block.time_ms,
         };
     }
+}
+
+/// What a registrant's block can be found by, and whose it is.
+const fn some((entry, by): (Entry, PublicKey)) -> (Option<Entry>, Option<PublicKey>) {
+    (Some(entry), Some(by))
 }
 
 /// What [`Entry`] a block that was accepted before has, given the block of its song when it is a variant.
@@ -500,7 +677,7 @@ pub(crate) fn entry_of(
             let song_index = song_index(&song_id)?.ok_or(Refusal::UnknownSong(song_id))?;
             Ok(Some(Entry { content: variant.content().map_err(Refusal::from)?, song_id, song_index }))
         }
-        Some(block::Body::Council(_)) => Ok(None),
+        Some(_) => Ok(None),
         None => Err(Refusal::from(Invalid::Missing("block body")).into()),
     }
 }

@@ -1,6 +1,6 @@
 //! Verifying a whole ledger: every byte and every rule again, from the first block on.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use antiphon_proto::{BlockHash, ContentHash, RootHash, SongId, wire::Song};
 
@@ -13,6 +13,7 @@ use crate::{
     seal::{check_order, signers},
     state::{Applied, ApplyError, Batch, Checked, ContentEntry, Entry, Position, View},
     store::{RawBatch, Step, Tip},
+    tokens::StateKey,
 };
 
 /// What was verified.
@@ -40,7 +41,11 @@ pub struct VerifyReport {
 struct Historic<'a> {
     committed: Committed<'a>,
     first: u64,
+    state: &'a State,
 }
+
+/// The state as it is made again from the first block on.
+type State = BTreeMap<StateKey, Vec<u8>>;
 
 impl View for Historic<'_> {
     fn content(&mut self, hash: &ContentHash) -> Result<Option<ContentEntry>, Fault> {
@@ -66,6 +71,14 @@ impl View for Historic<'_> {
 
     fn accept_other(&mut self, index: u64) {
         self.committed.accept_other(index);
+    }
+
+    fn song(&mut self, index: u64) -> Result<Option<Song>, Fault> {
+        self.committed.song(index)
+    }
+
+    fn state(&mut self, key: &StateKey) -> Result<Option<Vec<u8>>, Fault> {
+        Ok(self.state.get(key).cloned())
     }
 }
 
@@ -112,7 +125,7 @@ impl Inner {
         let total = end.position.size;
         let mut tip = Tip::start(&self.genesis);
         let mut walker = self.store.walk();
-        let (mut batches, mut reported) = (0u64, 0);
+        let (mut batches, mut reported, mut state) = (0u64, 0, State::new());
         while tip.position.size < total {
             let batch = match walker.step()? {
                 Step::Batch(batch) => batch,
@@ -121,7 +134,7 @@ impl Inner {
                     return Err(self.store.damaged_at(tip.position.size, what).into());
                 }
             };
-            self.verify_batch(rule, &mut tip, &batch)?;
+            self.verify_batch(rule, &mut tip, &mut state, &batch)?;
             // A rule keeps only so much in memory; nobody else empties it meanwhile.
             if rule.should_flush() {
                 rule.flush()?;
@@ -132,8 +145,8 @@ impl Inner {
                 progress(Progress { stage: Stage::Verify, done: reported, total });
             }
         }
-        if (tip.position, tip.root(), tip.songs, tip.block_bytes)
-            != (end.position, end.root(), end.songs, end.block_bytes)
+        if (tip.position, tip.root(), tip.songs, tip.block_bytes, tip.tokens)
+            != (end.position, end.root(), end.songs, end.block_bytes, end.tokens)
         {
             return Err(VerifyError::Index { index: total, what: "sums" });
         }
@@ -154,13 +167,14 @@ impl Inner {
         &self,
         rule: &mut dyn NearDuplicates,
         tip: &mut Tip,
+        known: &mut State,
         batch: &RawBatch,
     ) -> Result<(), VerifyError> {
         let checked = in_parallel(&batch.blocks, |bytes| Checked::parse(&self.params, bytes));
         let committed = Committed::new(&self.store, rule);
-        let mut view = Historic { committed, first: batch.first };
+        let mut view = Historic { committed, first: batch.first, state: known };
         let roster = Arc::clone(&tip.roster);
-        let mut state = Batch::begin(&self.params, tip.position, &roster, &mut view);
+        let mut state = Batch::begin(&self.params, tip.position, &roster, tip.tokens, &mut view);
         for ((block, bytes), index) in checked.into_iter().zip(&batch.blocks).zip(batch.first..) {
             let refused = |refusal| VerifyError::Refused { index, refusal };
             let block = block.map_err(|invalid| refused(invalid.into()))?;
@@ -171,7 +185,15 @@ impl Inner {
             tip.count(bytes, block.kind());
         }
         tip.position = state.position();
-        let Applied { entries, changes } = state.finish();
+        let Applied { entries, changes, tokens, state } = state.finish();
+        tip.tokens = tokens;
+        for (key, value) in state {
+            if value.is_empty() {
+                known.remove(&key);
+            } else {
+                known.insert(key, value);
+            }
+        }
         tip.roster = Arc::new(roster.advance(tip.position.height, signers(&batch.seal), changes));
         let (first, last) = (batch.first, tip.position.size.saturating_sub(1));
         check_order(&tip.seal, &batch.seal)

@@ -186,7 +186,7 @@ impl Model {
             registration::Body::Variant(variant) => {
                 (&variant.content_hash, &variant.registrant, variant.song().unwrap(), false)
             }
-            registration::Body::Council(_) => unreachable!("this test makes none"),
+            _ => unreachable!("this test makes none"),
         };
         if self.contents.contains_key(content) {
             return Some(RefusalCode::DuplicateContent);

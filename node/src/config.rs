@@ -32,6 +32,8 @@ pub struct Config {
     pub http: Http,
     /// A seat in the council.
     pub council: Council,
+    /// Where the wallet's password is.
+    pub wallet: Wallet,
 }
 
 /// What is scanned and how it is registered.
@@ -258,6 +260,27 @@ impl Default for Council {
     }
 }
 
+/// Where the wallet's password is. The systemd credential `antiphon-wallet-password` comes first, then these, then a
+/// prompt on a terminal.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Wallet {
+    /// File that holds the password, readable by its owner only. Whoever reads it and the wallet has your key. Unset: the
+    /// file beside the wallet, which is there until you set a password of your own.
+    pub password_file: Option<PathBuf>,
+    /// Whether the keyring of the desktop is asked. Whatever runs in your session can ask it too.
+    pub keyring: bool,
+    /// Whether somebody at a terminal may be asked. Not a setting: commands know.
+    #[serde(skip)]
+    pub prompt: bool,
+}
+
+impl Default for Wallet {
+    fn default() -> Self {
+        Self { password_file: None, keyring: true, prompt: false }
+    }
+}
+
 /// How much of the ledger is kept.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -361,6 +384,7 @@ mod tests {
                 ("ANTIPHON__NETWORK__ID", "abc"),
                 ("ANTIPHON__HTTP__SERVE_LOG", "[::1]:90"),
                 ("ANTIPHON__LEDGER__MODE", "light"),
+                ("ANTIPHON__WALLET__PASSWORD_FILE", "/run/password"),
                 ("ANTIPHON__UPLOAD__KIB_PER_SECOND", "500"),
                 ("ANTIPHON__UPLOAD__SLOTS", "6"),
                 ("ANTIPHON__RELAY__GIB_PER_MONTH", "2"),
@@ -377,6 +401,8 @@ mod tests {
         assert_eq!(relay.bytes_per_month.map(NonZeroU64::get), Some(2 << 30));
         assert_eq!((Relay { enabled: false, ..Relay::default() }).limits(), None);
         assert_eq!(Upload::default().limits(), UploadLimits::default());
+        let wallet = Wallet { password_file: Some("/run/password".into()), ..Wallet::default() };
+        assert_eq!((config.wallet, Wallet::default().keyring), (wallet, true));
         assert_eq!(config.network.peer_vps, ["/ip4/192.0.2.1/tcp/1"]);
         assert_eq!((config.network.id.as_deref(), config.ledger.mode), (Some("abc"), Mode::Light));
         assert_eq!(

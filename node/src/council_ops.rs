@@ -1,7 +1,7 @@
 //! What commands ask about the council.
 
 use antiphon_ledger::council::{MotionError, Report, Voting};
-use antiphon_proto::{ActId, PublicKey, genesis::quorum, wire::CouncilAct};
+use antiphon_proto::{ActId, PublicKey, council::Change, genesis::quorum, wire::CouncilAct};
 use anyhow::{Context, bail};
 use rand::TryRng as _;
 use serde::{Deserialize, Serialize};
@@ -122,8 +122,10 @@ fn of_report(key: PublicKey, report: &Report) -> CouncilStatus {
             .motions
             .iter()
             .map(|(id, motion)| {
-                let change = motion.act.as_ref().and_then(|act| act.member_change().ok());
-                let (add, remove) = change.unwrap_or_default();
+                let (add, remove) = match motion.act.as_ref().and_then(|act| act.change().ok()) {
+                    Some(Change::Member { add, remove }) => (add, remove),
+                    _ => (None, None),
+                };
                 let voter = |member: &[u8]| PublicKey::try_from(member).ok().map(|key| key.to_string());
                 MotionLine {
                     id: id.to_string(),

@@ -79,6 +79,7 @@ pub fn parse(text: &str) -> anyhow::Result<Genesis> {
         members: members.iter().map(|member| member.0.to_vec()).collect(),
         stamp_bits: document.stamp_bits,
         batch_quota: document.batch_quota,
+        economy: None,
     };
     genesis.check()?;
     Ok(genesis)

@@ -22,3 +22,4 @@ pub mod search;
 pub mod search_ops;
 pub mod serve_log;
 pub mod system;
+pub mod wallet;

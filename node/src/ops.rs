@@ -375,7 +375,7 @@ async fn status(peer: &Peer, running: Option<&Running>) -> anyhow::Result<Status
         version: env!("CARGO_PKG_VERSION").into(),
         pid: std::process::id(),
         peer_id,
-        wallet: peer.wallet.to_string(),
+        wallet: peer.wallet.as_ref().map(|wallet| wallet.public().to_string()).unwrap_or_default(),
         network: peer.ledger.network().to_string(),
         sequencer: peer.orders_here(),
         listen,

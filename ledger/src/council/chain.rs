@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use antiphon_proto::{
     RootHash,
-    wire::{Block, Registration, block, registration},
+    wire::{Block, Receipt, Registration, block, registration},
 };
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     refusal::Refusal,
     roster::Roster,
     sequencer::check_size,
-    state::Position,
+    state::{Position, body_of},
 };
 
 /// Where the ledger ends, and how.
@@ -40,6 +40,26 @@ pub struct ChainFault(pub String);
 #[error("{0}")]
 pub struct NotValid(pub String);
 
+/// What became of a receipt that was handed in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kept {
+    /// It waits for the next settlement.
+    New,
+    /// It does so already.
+    Known,
+    /// It was settled.
+    Settled {
+        /// Ledger index of the settlement.
+        index: u64,
+        /// Its height.
+        height: u64,
+    },
+    /// It proves no play.
+    Refused(Refusal),
+    /// Too many wait.
+    Full(String),
+}
+
 /// The ledger that a member votes on. Verdicts are the same on every member whose ledger ends alike.
 pub trait Chain {
     /// Where it ends.
@@ -63,7 +83,8 @@ pub trait Chain {
     /// [`ChainFault`].
     fn propose(&mut self, time_ms: u64, registrations: &[Registration]) -> Result<Proposal, ChainFault>;
 
-    /// Holds blocks that would come next against every rule; the end of the ledger with them.
+    /// Holds blocks that would come next against every rule, and the settlement among them against its receipts; the end
+    /// of the ledger with them.
     ///
     /// # Errors
     /// The outer error is this machine's, the inner one the verdict.
@@ -71,13 +92,61 @@ pub trait Chain {
         &mut self,
         first: u64,
         blocks: &[Vec<u8>],
+        receipts: &[Receipt],
     ) -> Result<Result<(Position, RootHash), NotValid>, ChainFault>;
 
-    /// Appends a batch, durably.
+    /// Appends a batch, durably. The receipts of a settlement in it may be unknown: then there are none.
     ///
     /// # Errors
     /// The outer error is this machine's, the inner one the verdict on the batch.
-    fn commit(&mut self, batch: &SealedBatch) -> Result<Result<(), NotValid>, ChainFault>;
+    fn commit(
+        &mut self,
+        batch: &SealedBatch,
+        receipts: &[Receipt],
+    ) -> Result<Result<(), NotValid>, ChainFault>;
+
+    /// A batch was appended by other ways.
+    ///
+    /// # Errors
+    /// [`ChainFault`].
+    fn grown(&mut self, batch: &SealedBatch) -> Result<(), ChainFault>;
+
+    /// Takes a receipt in that was admitted. It is durable after [`Chain::sync_receipts`].
+    ///
+    /// # Errors
+    /// [`ChainFault`].
+    fn keep(&mut self, wall_ms: u64, receipt: &Receipt) -> Result<Kept, ChainFault>;
+
+    /// Makes the receipts that were taken in durable.
+    ///
+    /// # Errors
+    /// [`ChainFault`].
+    fn sync_receipts(&mut self) -> Result<(), ChainFault>;
+
+    /// Whether a settlement is due, and comes to something.
+    ///
+    /// # Errors
+    /// [`ChainFault`].
+    fn is_settlement_due(&mut self, wall_ms: u64) -> Result<bool, ChainFault>;
+
+    /// Receipts that wait for a settlement.
+    fn receipts_waiting(&self) -> usize;
+
+    /// Ledger index of a settlement of the window whose receipts are not here: without them no further settlement can be
+    /// judged.
+    fn lacks_receipts_of(&self) -> Option<u64>;
+
+    /// The receipts of a settlement.
+    ///
+    /// # Errors
+    /// [`ChainFault`].
+    fn settled_receipts(&self, index: u64) -> Result<Option<Vec<Receipt>>, ChainFault>;
+
+    /// Takes the receipts of a settlement in that were lacking. `true` when they are those.
+    ///
+    /// # Errors
+    /// [`ChainFault`].
+    fn supply_receipts(&mut self, index: u64, receipts: &[Receipt]) -> Result<bool, ChainFault>;
 
     /// The batch that holds a block.
     ///
@@ -86,41 +155,41 @@ pub trait Chain {
     fn batch_from(&self, first: u64) -> Result<Option<SealedBatch>, ChainFault>;
 }
 
-impl Chain for Ledger {
-    fn end(&self) -> End {
+impl Ledger {
+    pub(super) fn end(&self) -> End {
         let tip = self.0.store.tip();
         End { position: tip.position, root: tip.root(), roster: tip.roster, seal: tip.seal }
     }
 
-    fn admit(&self, registration: &Registration) -> Result<(), Refusal> {
+    /// Checks all that can be said of a registration without the ledger.
+    pub(super) fn admit(&self, registration: &Registration) -> Result<(), Refusal> {
         check_size(registration)?;
         self.check(registration)
     }
 
-    fn find(&self, refusal: &Refusal, registration: &Registration) -> Result<Option<(u64, u64)>, ChainFault> {
-        let Refusal::Duplicate { index, .. } = refusal else { return Ok(None) };
+    /// The block that a registration, which is refused for being there, has become.
+    pub(super) fn find(
+        &self,
+        refusal: &Refusal,
+        registration: &Registration,
+    ) -> Result<Option<(u64, u64)>, ChainFault> {
+        let (Refusal::Duplicate { index, .. } | Refusal::Sequence { last: Some(index), .. }) = refusal else {
+            return Ok(None);
+        };
         let block = self.parsed(*index).map_err(|error| ChainFault(error.to_string()))?;
         Ok(block.filter(|block| same(registration, block)).map(|block| (*index, block.height)))
     }
 
-    fn propose(&mut self, time_ms: u64, registrations: &[Registration]) -> Result<Proposal, ChainFault> {
-        Self::propose(self, time_ms, registrations).map_err(|fault| ChainFault(fault.to_string()))
-    }
-
-    fn examine(
-        &mut self,
+    pub(super) fn examine_batch(
+        &self,
         first: u64,
         blocks: &[Vec<u8>],
     ) -> Result<Result<(Position, RootHash), NotValid>, ChainFault> {
-        verdict(Self::examine(self, first, blocks))
+        verdict(self.examine(first, blocks))
     }
 
-    fn commit(&mut self, batch: &SealedBatch) -> Result<Result<(), NotValid>, ChainFault> {
-        verdict(Self::commit(self, batch).map(drop))
-    }
-
-    fn batch_from(&self, first: u64) -> Result<Option<SealedBatch>, ChainFault> {
-        Self::batch_from(self, first).map_err(|error| ChainFault(error.to_string()))
+    pub(super) fn commit_batch(&self, batch: &SealedBatch) -> Result<Result<(), NotValid>, ChainFault> {
+        verdict(self.commit(batch).map(drop))
     }
 }
 
@@ -134,12 +203,7 @@ fn verdict<T>(done: Result<T, AppendError>) -> Result<Result<T, NotValid>, Chain
 
 /// Whether a block is what a registration has become.
 pub(crate) fn same(registration: &Registration, block: &Block) -> bool {
-    match (&registration.body, &block.body) {
-        (Some(registration::Body::Song(a)), Some(block::Body::Song(b))) => a == b,
-        (Some(registration::Body::Variant(a)), Some(block::Body::Variant(b))) => a == b,
-        (Some(registration::Body::Council(a)), Some(block::Body::Council(b))) => a == b,
-        _ => false,
-    }
+    block.body.is_some() && body_of(registration).is_ok_and(|body| body == block.body)
 }
 
 /// The registration in a block.
@@ -148,6 +212,12 @@ pub(crate) fn registration_of(block: Block) -> Option<Registration> {
         block::Body::Song(song) => registration::Body::Song(song),
         block::Body::Variant(variant) => registration::Body::Variant(variant),
         block::Body::Council(council) => registration::Body::Council(council),
+        block::Body::Transfer(transfer) => registration::Body::Transfer(transfer),
+        block::Body::Purchase(purchase) => registration::Body::Purchase(purchase),
+        block::Body::Grant(grant) => registration::Body::Grant(grant),
+        block::Body::Claim(claim) => registration::Body::Claim(claim),
+        // It is made of receipts, which are registered one by one.
+        block::Body::Epoch(_) => return None,
     };
     Some(Registration { body: Some(body) })
 }

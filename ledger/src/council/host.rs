@@ -21,7 +21,8 @@ use antiphon_proto::{
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    FileJournal, Halt, JournalError, Member, MotionError, Now, Output, Pace, Report, Setup, Ticket, Voting,
+    Court, FileJournal, Halt, JournalError, Member, MotionError, Now, OpenError, Output, Pace, Report, Setup,
+    Ticket, Voting,
 };
 use crate::{
     append::SealedBatch,
@@ -43,15 +44,17 @@ const BURST_BYTES: usize = 4 * 1024 * 1024;
 /// A checkpoint is written so often at most: while many heights are decided a second the newest will do.
 const CHECKPOINT_EVERY: Duration = Duration::from_millis(200);
 /// Longest message between members: a batch and what is around it.
-pub const MESSAGE_BYTES: usize = limits::BATCH_MESSAGE_BYTES + 64 * 1024;
+pub const MESSAGE_BYTES: usize = limits::COUNCIL_MESSAGE_BYTES;
 /// File of the write-ahead log in the council's folder.
 const WAL: &str = "wal";
+/// Folder of the receipts.
+const RECEIPTS: &str = "receipts";
 /// File of the open motions.
 const MOTIONS: &str = "motions";
 
 /// Parts of a message: a batch's blocks are the most that one has. An empty part takes two bytes on the wire and some
 /// hundred in memory.
-const MESSAGE_PARTS: usize = limits::BATCH_BLOCKS + 16;
+const MESSAGE_PARTS: usize = limits::BATCH_BLOCKS + limits::EPOCH_RECEIPTS + 16;
 
 /// Counts the fields inside the one field of a message, without reading them; none for what is no protobuf.
 fn parts(message: &[u8]) -> Option<usize> {
@@ -138,6 +141,9 @@ pub enum StartError {
     /// The disk.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The receipts.
+    #[error(transparent)]
+    Receipts(#[from] OpenError),
     /// No thread.
     #[error("cannot start the council's thread: {0}")]
     Thread(std::io::Error),
@@ -208,7 +214,7 @@ impl Council {
             key: Arc::new(key),
             network,
             quota: usize::try_from(ledger.genesis().batch_quota).unwrap_or(usize::MAX),
-            chain: ledger.clone(),
+            chain: Court::open(ledger.clone(), &dir.join(RECEIPTS))?,
             journal,
             entries,
             motions: read_motions(&dir.join(MOTIONS))?,
@@ -381,7 +387,7 @@ impl Times {
 }
 
 struct Host {
-    member: Member<Ledger, FileJournal>,
+    member: Member<Court, FileJournal>,
     ledger: Ledger,
     transport: Arc<dyn Transport>,
     times: Times,
@@ -482,7 +488,7 @@ impl Host {
             Command::Submit { registration, answer } => {
                 self.next_ticket = self.next_ticket.wrapping_add(1);
                 self.tickets.insert(self.next_ticket, answer);
-                self.member.submit(now, *registration, self.next_ticket);
+                self.member.submit(now, *registration, self.next_ticket)?;
             }
             Command::Append { batch, done } => {
                 let appended = self.ledger.commit(&batch).map(drop);

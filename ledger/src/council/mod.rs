@@ -7,14 +7,17 @@
 
 mod chain;
 mod cosigns;
+mod court;
 mod engine;
 mod host;
 mod journal;
 mod member;
 mod motions;
 mod pool;
+mod receipts;
 
-pub use chain::{Chain, ChainFault, End, NotValid};
+pub use chain::{Chain, ChainFault, End, Kept, NotValid};
+pub use court::{Court, OpenError};
 pub use host::{Council, MESSAGE_BYTES, NoTransport, Options, StartError, Transport};
 pub use journal::{FileJournal, Journal, JournalError};
 pub use member::{Halt, Member, MemberReport, Now, Output, Pace, Report, Setup, Voting};

@@ -59,7 +59,11 @@ fn registrant(registration: &Registration) -> &[u8] {
     match &registration.body {
         Some(registration::Body::Song(song)) => &song.registrant,
         Some(registration::Body::Variant(variant)) => &variant.registrant,
-        Some(registration::Body::Council(_)) | None => &[],
+        Some(registration::Body::Transfer(transfer)) => &transfer.from,
+        Some(registration::Body::Purchase(purchase)) => &purchase.buyer,
+        Some(registration::Body::Grant(grant)) => &grant.grantor,
+        Some(registration::Body::Claim(claim)) => &claim.claimant,
+        Some(registration::Body::Council(_) | registration::Body::Receipt(_)) | None => &[],
     }
 }
 

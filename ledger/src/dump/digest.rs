@@ -63,6 +63,10 @@ impl StateDigest {
         {
             hasher.update(&act.id().0);
         }
+        // What the blocks up to here amount to.
+        if let Some(block::Body::Epoch(epoch)) = &block.body {
+            hasher.update(&epoch.state);
+        }
         self.0 = hasher.finalize().into();
     }
 }
@@ -83,6 +87,11 @@ fn kind(block: &Block) -> u8 {
     match block.body {
         Some(block::Body::Song(_)) => 16,
         Some(block::Body::Variant(_)) => 17,
+        Some(block::Body::Epoch(_)) => 19,
+        Some(block::Body::Transfer(_)) => 20,
+        Some(block::Body::Purchase(_)) => 21,
+        Some(block::Body::Grant(_)) => 22,
+        Some(block::Body::Claim(_)) => 23,
         Some(block::Body::Council(_)) => 24,
         None => 0,
     }

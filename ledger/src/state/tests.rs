@@ -43,6 +43,14 @@ impl View for Memory {
     fn accept_other(&mut self, index: u64) {
         self.others.push(index);
     }
+
+    fn song(&mut self, _: u64) -> Result<Option<Song>, Fault> {
+        Ok(None)
+    }
+
+    fn state(&mut self, _: &StateKey) -> Result<Option<Vec<u8>>, Fault> {
+        Ok(None)
+    }
 }
 
 struct Bench {
@@ -96,7 +104,7 @@ impl Bench {
         let (params, start) = (*params, *position);
         let mut view = memory.clone();
         let roster = Roster::genesis(&crate::testing::genesis().member_keys());
-        let mut batch = Batch::begin(&params, start, &roster, &mut view);
+        let mut batch = Batch::begin(&params, start, &roster, Tokens::start(&params), &mut view);
         let mut verdicts = Vec::new();
         let mut accepted = 0;
         for body in bodies {
@@ -218,7 +226,8 @@ fn frames_must_fit() {
     let try_block = |first: bool, change: &dyn Fn(&mut Block)| {
         let mut view = bench.memory.clone();
         let roster = Roster::genesis(&crate::testing::genesis().member_keys());
-        let mut batch = Batch::begin(&bench.params, bench.position, &roster, &mut view);
+        let mut batch =
+            Batch::begin(&bench.params, bench.position, &roster, Tokens::start(&bench.params), &mut view);
         if !first {
             let checked = bench.block(&bench.position, true, song(one.clone()), |_| ()).unwrap();
             batch.apply(&checked).unwrap();
@@ -283,7 +292,7 @@ fn a_batch_holds_340_blocks_and_a_mebibyte() {
         let view = &mut Unlike(Memory::default());
         let params = bench.params;
         let roster = Roster::genesis(&crate::testing::genesis().member_keys());
-        let mut batch = Batch::begin(&params, bench.position, &roster, view);
+        let mut batch = Batch::begin(&params, bench.position, &roster, Tokens::start(&params), view);
         let (mut count, mut bytes) = (0, 0);
         for body in bodies {
             let checked = bench.block(&batch.position(), count == 0, body, |_| ()).unwrap();
@@ -325,6 +334,12 @@ impl View for Unlike {
         Ok(())
     }
     fn accept_other(&mut self, _: u64) {}
+    fn song(&mut self, _: u64) -> Result<Option<Song>, Fault> {
+        Ok(None)
+    }
+    fn state(&mut self, _: &StateKey) -> Result<Option<Vec<u8>>, Fault> {
+        Ok(None)
+    }
 }
 
 proptest! {

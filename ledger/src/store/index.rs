@@ -23,7 +23,10 @@ use super::{
     packed::{self, Bucket, CHUNK, KeyEntry, Location, Locations},
     tip::{Mark, Tip},
 };
-use crate::codec::{self, Stored};
+use crate::{
+    codec::{self, Stored},
+    tokens::StateKey,
+};
 
 /// sled's page cache: enough for the inner nodes of 10 M blocks, small on a Pi.
 const CACHE_BYTES: u64 = 16 * 1024 * 1024;
@@ -243,7 +246,17 @@ impl Index {
                 insert(tree, &entries, |key, value| tree.insert(key, value).map(drop))?;
             }
             self.fold_locations(layer)?;
-            self.meta.insert(MARK, codec::encode(&Mark::from(tip))?)?;
+            // The state is what the mark says it is: both or neither, whenever the power goes.
+            let mut batch = sled::Batch::default();
+            for (key, value) in &layer.state {
+                if value.is_empty() {
+                    batch.remove(key.to_bytes());
+                } else {
+                    batch.insert(key.to_bytes(), &value[..]);
+                }
+            }
+            batch.insert(MARK, codec::encode(&Mark::from(tip))?);
+            self.meta.apply_batch(batch)?;
             self.sync()
         })
     }
@@ -273,6 +286,34 @@ impl Index {
         File::open(&path)
             .and_then(|file| file.sync_data())
             .map_err(|error| IndexError(format!("cannot sync {}: {error}", path.display())))
+    }
+
+    /// The value of an entry of the state.
+    pub(crate) fn state(&self, key: &StateKey) -> Result<Option<Vec<u8>>, IndexError> {
+        guarded(|| Ok(self.meta.get(key.to_bytes())?.map(|value| value.to_vec())))
+    }
+
+    /// At most `most` entries of the state whose keys begin so, from behind `after` on, ascending by their bytes.
+    pub(crate) fn states(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        most: usize,
+    ) -> Result<Vec<(StateKey, Vec<u8>)>, IndexError> {
+        guarded(|| {
+            let from = after.map_or(Bound::Included(prefix), Bound::Excluded);
+            let mut out = Vec::new();
+            for item in self.meta.range::<&[u8], _>((from, Bound::Unbounded)) {
+                let (key, value) = item?;
+                if out.len() >= most || !key.starts_with(prefix) {
+                    break;
+                }
+                let key = StateKey::from_bytes(&key)
+                    .ok_or_else(|| IndexError("an entry of the state has no name".to_owned()))?;
+                out.push((key, value.to_vec()));
+            }
+            Ok(out)
+        })
     }
 
     /// Bytes on disk.

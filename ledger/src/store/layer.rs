@@ -1,9 +1,9 @@
 //! What was appended since the last fold, in memory: the newest entries of the index.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::packed::{KeyEntry, Location};
-use crate::state::Entry;
+use crate::{state::Entry, tokens::StateKey};
 
 /// The tables of keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +63,8 @@ pub(crate) struct Layer {
     contents: BTreeSet<KeyEntry>,
     songs: BTreeSet<KeyEntry>,
     variants: BTreeSet<KeyEntry>,
+    /// Entries of the state that were changed; an empty one is gone.
+    pub(crate) state: BTreeMap<StateKey, Vec<u8>>,
 }
 
 impl Layer {
@@ -73,6 +75,7 @@ impl Layer {
             contents: BTreeSet::new(),
             songs: BTreeSet::new(),
             variants: BTreeSet::new(),
+            state: BTreeMap::new(),
         }
     }
 

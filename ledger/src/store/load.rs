@@ -1,13 +1,14 @@
 //! Opening: the index up to its mark, then the segments behind it; or all segments, when the index cannot be used.
 
 use std::{
+    collections::BTreeMap,
     path::Path,
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use antiphon_proto::{
-    BlockHash, NetworkId,
-    wire::{Block, Genesis, block},
+    BlockHash, NetworkId, SongId,
+    wire::{Block, Genesis, Song, block},
 };
 
 use super::{
@@ -20,9 +21,12 @@ use super::{
 };
 use crate::{
     error::{Fault, OpenError, ReadError},
+    ledger::song_at,
     progress::{Progress, Stage},
+    refusal::Refusal,
     seal,
     state::{ApplyError, Entry, Kind, entry_of},
+    tokens::{self, Pending, StateKey, TokenView},
 };
 
 /// Directory of the segments.
@@ -164,8 +168,9 @@ impl Store {
     fn replay_batch(&self, batch: &RawBatch) -> Result<(), OpenError> {
         let mut tip = self.tip();
         let mut entries: Vec<Option<Entry>> = Vec::with_capacity(batch.blocks.len());
-        let mut songs = Vec::new();
+        let mut songs: BTreeMap<SongId, (u64, Option<Song>)> = BTreeMap::new();
         let mut changes = tip.roster.no_changes();
+        let mut pending = Pending::new(tip.tokens);
         for (position, bytes) in batch.blocks.iter().enumerate() {
             let damaged = |what: String| self.damaged_in(batch, position, what);
             let block = Block::parse(bytes).map_err(|error| damaged(error.to_string()))?;
@@ -178,24 +183,32 @@ impl Store {
             {
                 return Err(damaged(format!("block {} does not follow the one before", block.index)));
             }
-            let entry = entry_of(&block, |id| match songs.iter().find(|(song, _)| song == id) {
-                Some((_, index)) => Ok(Some(*index)),
-                None => Ok(self.song_index(id)?),
-            })
-            .map_err(|error| match error {
-                ApplyError::Refused(refusal) => damaged(refusal.to_string()),
+            let wrong = |error| match error {
+                ApplyError::Refused(refusal) => damaged(Refusal::to_string(&refusal)),
                 ApplyError::Fault(Fault::Read(error)) => error.into(),
                 ApplyError::Fault(Fault::Rule(error)) => error.into(),
-            })?;
+            };
+            let entry = entry_of(&block, |id| match songs.get(id) {
+                Some((index, _)) => Ok(Some(*index)),
+                None => Ok(self.song_index(id)?),
+            })
+            .map_err(wrong)?;
             let kind = Kind::of(&block);
-            if let (Kind::Song, Some(entry)) = (kind, &entry) {
-                songs.push((entry.song_id, block.index));
-            }
-            if let Some(block::Body::Council(council)) = &block.body {
-                tip.roster
-                    .apply(&mut changes, council, block.height)
-                    .map_err(|refusal| damaged(refusal.to_string()))?;
-            }
+            let act = match &block.body {
+                Some(block::Body::Song(song)) => {
+                    let id = entry.as_ref().map_or_else(|| song.id(), |entry| entry.song_id);
+                    songs.insert(id, (block.index, Some(song.clone())));
+                    None
+                }
+                Some(block::Body::Council(council)) => {
+                    let act = tip.roster.apply(&mut changes, council, block.height);
+                    Some(act.map_err(|refusal| damaged(refusal.to_string()))?)
+                }
+                _ => None,
+            };
+            let mut view = Replayed { store: self, songs: &songs };
+            let changed = tokens::replay(&mut view, &pending, &block, act).map_err(wrong)?;
+            pending.take(changed);
             entries.push(entry);
             tip.count(bytes, kind);
             tip.position.size = tip.position.size.saturating_add(1);
@@ -206,7 +219,8 @@ impl Store {
         tip.roster = Arc::new(tip.roster.advance(tip.position.height, seal::signers(&batch.seal), changes));
         tip.seal.clone_from(&batch.seal);
         tip.end = batch.end;
-        self.show(&entries, &batch.places, tip);
+        tip.tokens = pending.tokens;
+        self.show(&entries, pending.entries, &batch.places, tip);
         Ok(())
     }
 
@@ -215,6 +229,33 @@ impl Store {
         match self.segments.get(place.segment) {
             Some(segment) => damage(&segment.path, place.offset.into(), what).into(),
             None => OpenError::Index(what),
+        }
+    }
+}
+
+/// The state while stored batches are taken in.
+struct Replayed<'a> {
+    store: &'a Store,
+    /// Songs of the batch, which the store does not show yet.
+    songs: &'a BTreeMap<SongId, (u64, Option<Song>)>,
+}
+
+impl TokenView for Replayed<'_> {
+    fn state(&mut self, key: &StateKey) -> Result<Option<Vec<u8>>, Fault> {
+        Ok(self.store.state(key)?)
+    }
+
+    fn song_at(&mut self, index: u64) -> Result<Option<Song>, Fault> {
+        match self.songs.values().find(|(at, _)| *at == index) {
+            Some((_, song)) => Ok(song.clone()),
+            None => Ok(song_at(self.store, index)?),
+        }
+    }
+
+    fn index_of(&mut self, id: &SongId) -> Result<Option<u64>, Fault> {
+        match self.songs.get(id) {
+            Some((index, _)) => Ok(Some(*index)),
+            None => Ok(self.store.song_index(id)?),
         }
     }
 }

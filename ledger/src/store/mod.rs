@@ -15,7 +15,7 @@ mod tip;
 mod walk;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::Path,
     sync::{Arc, Mutex, PoisonError, RwLock},
     thread::JoinHandle,
@@ -39,6 +39,7 @@ pub(crate) use self::{
 use crate::{
     error::{AppendError, Fault, ReadError},
     state::{ContentEntry, Entry},
+    tokens::StateKey,
 };
 
 /// Sizes that only tests change.
@@ -92,6 +93,8 @@ pub(crate) struct NewBatch<'a> {
     pub(crate) first: u64,
     pub(crate) blocks: &'a [Vec<u8>],
     pub(crate) entries: &'a [Option<Entry>],
+    /// Entries of the state that it changes.
+    pub(crate) state: BTreeMap<StateKey, Vec<u8>>,
     /// The ledger's end after it; [`Tip::end`] is filled in by the store.
     pub(crate) tip: Tip,
 }
@@ -135,7 +138,7 @@ impl Store {
             CommitError::Halted => AppendError::Halted,
         })?;
         let tip = Tip { end, ..batch.tip };
-        self.show(batch.entries, &places, tip);
+        self.show(batch.entries, batch.state, &places, tip);
         Ok(())
     }
 
@@ -187,8 +190,15 @@ impl Store {
         (bytes, places, end)
     }
 
-    fn show(&self, entries: &[Option<Entry>], places: &[Place], tip: Tip) {
+    fn show(
+        &self,
+        entries: &[Option<Entry>],
+        state: BTreeMap<StateKey, Vec<u8>>,
+        places: &[Place],
+        tip: Tip,
+    ) {
         let mut recent = self.recent.write().unwrap_or_else(PoisonError::into_inner);
+        recent.layer.state.extend(state);
         for (position, (entry, place)) in entries.iter().zip(places).enumerate() {
             let keys = entry
                 .as_ref()
@@ -331,6 +341,52 @@ impl Store {
     fn with_key(&self, table: Table, key: u64) -> Result<Vec<u64>, ReadError> {
         let found = self.range(table, (key, 0), (key, INDEX_LIMIT - 1), CANDIDATES)?;
         Ok(found.into_iter().map(|(_, index)| index).collect())
+    }
+
+    /// The value of an entry of the state.
+    pub(crate) fn state(&self, key: &StateKey) -> Result<Option<Vec<u8>>, ReadError> {
+        {
+            let recent = self.recent.read().unwrap_or_else(PoisonError::into_inner);
+            let frozen = recent.folding.as_ref().and_then(|frozen| frozen.layer.state.get(key));
+            if let Some(value) = recent.layer.state.get(key).or(frozen) {
+                return Ok((!value.is_empty()).then(|| value.clone()));
+            }
+        }
+        self.index.state(key).map_err(|error| self.index_failed(&error))
+    }
+
+    /// At most `most` entries of the state whose keys begin so, behind `after`, ascending by their bytes.
+    pub(crate) fn states(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        most: usize,
+    ) -> Result<Vec<(StateKey, Vec<u8>)>, ReadError> {
+        let mut found: BTreeMap<Vec<u8>, (StateKey, Vec<u8>)> = BTreeMap::new();
+        let mut recently: BTreeMap<StateKey, Vec<u8>> = BTreeMap::new();
+        {
+            let recent = self.recent.read().unwrap_or_else(PoisonError::into_inner);
+            let frozen = recent.folding.iter().flat_map(|frozen| &frozen.layer.state);
+            for (key, value) in frozen.chain(&recent.layer.state) {
+                let bytes = key.to_bytes();
+                if bytes.starts_with(prefix) && after.is_none_or(|after| &bytes[..] > after) {
+                    recently.insert(key.clone(), value.clone());
+                }
+            }
+        }
+        // Some of what the index has may be gone since.
+        let stored = self.index.states(prefix, after, most.saturating_add(recently.len()));
+        for (key, value) in stored.map_err(|error| self.index_failed(&error))? {
+            found.insert(key.to_bytes(), (key, value));
+        }
+        for (key, value) in recently {
+            if value.is_empty() {
+                found.remove(&key.to_bytes());
+            } else {
+                found.insert(key.to_bytes(), (key, value));
+            }
+        }
+        Ok(found.into_values().take(most).collect())
     }
 
     /// The first block that holds a file.

@@ -10,7 +10,8 @@ use crate::{
     codec::Stored,
     roster::{Roster, StoredRoster},
     seal::{SealError, SealPolicy, Sealed},
-    state::{Kind, Position},
+    state::{Kind, Params, Position},
+    tokens::{StoredTokens, Tokens},
     tree::{Frontier, leaf_hash},
 };
 
@@ -33,6 +34,8 @@ pub(crate) struct Tip {
     pub(crate) seal: Vec<u8>,
     /// The council.
     pub(crate) roster: Arc<Roster>,
+    /// Sums over the state.
+    pub(crate) tokens: Tokens,
     /// Where the last batch ends in the segments.
     pub(crate) end: Place,
 }
@@ -49,6 +52,7 @@ impl Tip {
             frontier: Frontier::new(),
             seal: Vec::new(),
             roster: Arc::new(Roster::genesis(&genesis.member_keys())),
+            tokens: Tokens::start(&Params::of(genesis)),
             end: Place { segment: 0, offset: START },
         }
     }
@@ -78,7 +82,7 @@ impl Tip {
                 self.song_bytes = self.song_bytes.saturating_add(length);
             }
             Kind::Variant => self.variants = self.variants.saturating_add(1),
-            Kind::Council => {}
+            Kind::Council | Kind::Epoch | Kind::Tokens => {}
         }
     }
 
@@ -103,12 +107,13 @@ pub(crate) struct Mark {
     frontier: Vec<[u8; 32]>,
     seal: Vec<u8>,
     roster: StoredRoster,
+    tokens: StoredTokens,
     segment: u32,
     offset: u32,
 }
 
 impl Stored for Mark {
-    const VERSION: u8 = 2;
+    const VERSION: u8 = 3;
     const NAME: &'static str = "mark";
 }
 
@@ -126,6 +131,7 @@ impl From<&Tip> for Mark {
             frontier: tip.frontier.nodes().to_vec(),
             seal: tip.seal.clone(),
             roster: StoredRoster::from(&*tip.roster),
+            tokens: StoredTokens::from(&tip.tokens),
             segment: tip.end.segment,
             offset: tip.end.offset,
         }
@@ -149,6 +155,7 @@ impl Mark {
             song_bytes: self.song_bytes,
             seal: self.seal,
             roster: Arc::new(self.roster.into()),
+            tokens: self.tokens.into_tokens()?,
             end: Place { segment: self.segment, offset: self.offset },
         })
     }
@@ -170,7 +177,7 @@ mod tests {
         tip.seal = vec![9];
         tip.end = Place { segment: 4, offset: 100 };
         let bytes = codec::encode(&Mark::from(&tip)).unwrap();
-        let mut golden = vec![2, 1];
+        let mut golden = vec![3, 1];
         golden.extend([1; 32]);
         golden.extend([2, 3, 1, 0, 4, 4, 1]);
         golden.extend(leaf_hash(b"song"));
@@ -180,7 +187,13 @@ mod tests {
             golden.push(1);
             golden.extend(member);
         }
-        golden.extend([0, 0, 0, 4, 100]);
+        golden.extend([0, 0, 0]);
+        // Totals: when the network began. The economy of the genesis document. No entries.
+        golden.extend([7, 32, 128, 208, 149, 255, 188, 49]);
+        let economy = antiphon_proto::canonical::encode(&antiphon_proto::economy::DEFAULT);
+        golden.push(u8::try_from(economy.len()).unwrap());
+        golden.extend(economy);
+        golden.extend([0, 0, 0, 0, 4, 100]);
         assert_eq!(bytes, golden);
         assert_eq!(codec::decode::<Mark>(&bytes).unwrap().into_tip(), Some(tip));
     }

@@ -72,6 +72,9 @@ pub enum Command {
     /// Make a network
     #[command(subcommand)]
     Network(Network),
+    /// See, protect, back up and restore the wallet, which is the key of an artist or a listener
+    #[command(subcommand)]
+    Wallet(Wallet),
     /// See and steer the council, which decides the order of the ledger
     #[command(subcommand)]
     Council(Council),
@@ -176,6 +179,69 @@ pub enum Network {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
+}
+
+/// `antiphon wallet …`.
+#[derive(Debug, Subcommand)]
+pub enum Wallet {
+    /// Make a wallet before the first start [default: protected as a first start does it]
+    New {
+        /// Protect it with the password in this file
+        #[arg(long, value_name = "FILE")]
+        password_file: Option<PathBuf>,
+        /// Where its password lies from then on.
+        #[command(flatten)]
+        keep: Keep,
+    },
+    /// Show the public key, the file, and how it is protected
+    Show,
+    /// Write an encrypted copy of the wallet, with a password of its own
+    Backup {
+        /// Write it here
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Encrypt it with the password in this file [default: ask on the terminal]
+        #[arg(long, value_name = "FILE")]
+        password_file: Option<PathBuf>,
+    },
+    /// Make a backup the wallet; the backup's password is the wallet's from then on
+    Restore {
+        /// The backup
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Open it with the password in this file [default: ask on the terminal]
+        #[arg(long, value_name = "FILE")]
+        password_file: Option<PathBuf>,
+        /// Put it in the place of a wallet with another key, whose files are kept under other names
+        #[arg(long)]
+        replace: bool,
+        /// Where its password lies from then on.
+        #[command(flatten)]
+        keep: Keep,
+    },
+    /// Protect the wallet with another password
+    ChangePassword {
+        /// Take the new password from this file [default: ask on the terminal]
+        #[arg(long, value_name = "FILE")]
+        password_file: Option<PathBuf>,
+        /// Where its password lies from then on.
+        #[command(flatten)]
+        keep: Keep,
+    },
+    /// See whether the wallet can be unlocked here, and by what
+    Unlock {
+        /// Put its password into the keyring of the desktop
+        #[arg(long)]
+        remember: bool,
+    },
+}
+
+/// Where a password lies.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Keep {
+    /// Keep the password in a file beside the wallet, so that a peer starts without being asked
+    #[arg(long)]
+    pub keep_file: bool,
 }
 
 /// `antiphon council …`.

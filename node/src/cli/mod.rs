@@ -13,6 +13,7 @@ mod proof;
 mod show;
 mod table;
 mod up;
+mod wallet;
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
@@ -35,6 +36,7 @@ use crate::{
     peer::{Peer, Reach, get::GetRequest},
     search_ops::nobody_known,
     system::{datadir::DataDir, pathhex},
+    wallet::prompt,
 };
 
 /// How long a command without a running peer waits for the network.
@@ -124,6 +126,7 @@ async fn command(cli: Cli, output: &Output) -> anyhow::Result<()> {
         }
         Command::Ledger(what) => ledger::run(&common, what, output).await,
         Command::Network(what) => council::network(what, output),
+        Command::Wallet(what) => wallet::run(&common, what, output).await,
         Command::Council(what) => council::run(&common, what, output).await,
         Command::Fingerprint(file) => show::fingerprint(&common, &file.file, output),
         Command::Match(file) => {
@@ -174,6 +177,7 @@ fn config(common: &Common, join: &Join) -> anyhow::Result<Config> {
     if !join.peer_vps.is_empty() {
         config.network.peer_vps.clone_from(&join.peer_vps);
     }
+    config.wallet.prompt = prompt::is_possible();
     if join.light {
         config.ledger.mode = Mode::Light;
     }

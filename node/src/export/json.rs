@@ -3,6 +3,7 @@
 use antiphon_ledger::tree;
 use antiphon_proto::{
     BlockHash, Container,
+    council::Change,
     wire::{Block, Council, Song, TermsKind, Variant, block::Body},
 };
 use data_encoding::HEXLOWER;
@@ -28,7 +29,7 @@ pub fn block(block: &Block, bytes: &[u8]) -> Value {
         Some(Body::Song(body)) => value["song"] = song(body),
         Some(Body::Variant(body)) => value["variant"] = variant(body),
         Some(Body::Council(body)) => value["council"] = council(body),
-        None => {}
+        _ => {}
     }
     value
 }
@@ -72,13 +73,16 @@ fn variant(variant: &Variant) -> Value {
 
 fn council(council: &Council) -> Value {
     let act = council.act.as_ref();
-    let change = act.and_then(|act| act.member_change().ok()).unwrap_or_default();
+    let (add, remove) = match act.and_then(|act| act.change().ok()) {
+        Some(Change::Member { add, remove }) => (add, remove),
+        _ => (None, None),
+    };
     json!({
         "act": act.map(|act| act.id().to_string()),
         "expires_height": act.map(|act| act.expires_height),
         "nonce": act.map(|act| HEXLOWER.encode(&act.nonce)),
-        "add": change.0.map(|key| key.to_string()),
-        "remove": change.1.map(|key| key.to_string()),
+        "add": add.map(|key| key.to_string()),
+        "remove": remove.map(|key| key.to_string()),
         "votes": council.votes.iter().map(|vote| json!({
             "member": HEXLOWER.encode(&vote.member), "signature": HEXLOWER.encode(&vote.signature),
         })).collect::<Vec<_>>(),

@@ -176,7 +176,7 @@ fn song_of(ledger: &Ledger, block: &Block) -> anyhow::Result<Option<(SongId, u64
             let id = variant.song()?;
             ledger.by_song_id(&id)?.map(|index| (id, index))
         }
-        Some(Body::Council(_)) | None => None,
+        _ => None,
     })
 }
 
@@ -185,6 +185,11 @@ fn kind_of(block: &Block) -> &'static str {
     match &block.body {
         Some(Body::Song(_)) => "song",
         Some(Body::Variant(_)) => "variant",
+        Some(Body::Epoch(_)) => "epoch",
+        Some(Body::Transfer(_)) => "transfer",
+        Some(Body::Purchase(_)) => "purchase",
+        Some(Body::Grant(_)) => "grant",
+        Some(Body::Claim(_)) => "claim",
         Some(Body::Council(_)) => "council",
         None => "",
     }

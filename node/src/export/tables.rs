@@ -285,7 +285,10 @@ fn council(row: &Row<'_>) -> Vec<Vec<Cell>> {
     let Some(Body::Council(council)) = &row.block.body else { return Vec::new() };
     let Some(act) = &council.act else { return Vec::new() };
     let key = |key: Option<&Vec<u8>>| key.filter(|key| !key.is_empty()).map_or(Cell::Null, |key| hex(key));
-    let member = act.change.as_ref().map(|Change::Member(member)| member);
+    let member = act.change.as_ref().and_then(|change| match change {
+        Change::Member(member) => Some(member),
+        _ => None,
+    });
     vec![vec![
         number(row.block.index),
         number(row.block.height),

@@ -2,17 +2,19 @@
 
 use antiphon_fingerprint::Analysis;
 use antiphon_proto::{
-    ContentHash, NetworkId, SecretKey, SongId, limits, stamp,
+    ContentHash, NetworkId, SongId, limits, stamp,
     wire::{Registration, Song, Split, Variant, registration},
 };
+
+use crate::wallet::Wallet;
 
 /// Tries between two looks at whether to stop: some milliseconds of work.
 const STAMP_TRIES: u64 = 1 << 14;
 
 /// Who registers, and where.
 pub struct Registrant {
-    /// Signs registrations.
-    pub wallet: SecretKey,
+    /// Signs registrations. Without it, or while it is locked, nothing is registered.
+    pub wallet: Option<Wallet>,
     /// Artist names that are the wallet's own, in lower case.
     pub artist_names: Vec<String>,
     /// The network that registrations are for.
@@ -27,7 +29,7 @@ impl Registrant {
     pub fn song(&self, analysis: &Analysis, content: &ContentHash, bytes: u64, now_ms: u64) -> Song {
         let tags = &analysis.tags;
         let mut song = Song {
-            registrant: self.wallet.public().0.to_vec(),
+            registrant: self.key(),
             fingerprint: analysis.fingerprint.compress(),
             content_hash: content.0.to_vec(),
             container: analysis.container.byte().into(),
@@ -47,11 +49,15 @@ impl Registrant {
             ..Song::default()
         };
         if self.is_ours(&song) {
-            let key = self.wallet.public().0.to_vec();
+            let key = self.key();
             song.artist_key.clone_from(&key);
             song.splits = vec![Split { key, basis_points: limits::BASIS_POINTS }];
         }
         song
+    }
+
+    fn key(&self) -> Vec<u8> {
+        self.wallet.as_ref().map(|wallet| wallet.public().0.to_vec()).unwrap_or_default()
     }
 
     fn is_ours(&self, song: &Song) -> bool {
@@ -71,25 +77,27 @@ impl Registrant {
             container: song.container,
             bytes: song.bytes,
             bitrate_kbps: u32::try_from(kbps).unwrap_or(u32::MAX),
-            registrant: self.wallet.public().0.to_vec(),
+            registrant: self.key(),
             ..Variant::default()
         }
     }
 
-    /// Finds the work stamp and signs. `go_on` is asked every few milliseconds; `None` when it said no.
+    /// Finds the work stamp and signs. `go_on` is asked every few milliseconds; `None` when it said no, or when there is
+    /// no key to sign with.
     #[must_use]
     pub fn seal(&self, mut registration: Registration, go_on: &dyn Fn() -> bool) -> Option<Registration> {
+        let secret = self.wallet.as_ref()?.secret()?;
         match registration.body.as_mut()? {
             registration::Body::Song(song) => {
                 song.stamp = self.work(&song.stamp_challenge(&self.network), go_on)?;
-                song.sign(&self.network, &self.wallet);
+                song.sign(&self.network, secret);
             }
             registration::Body::Variant(variant) => {
                 variant.stamp = self.work(&variant.stamp_challenge(&self.network), go_on)?;
-                variant.sign(&self.network, &self.wallet);
+                variant.sign(&self.network, secret);
             }
-            // Members vote for acts; a wallet has nothing to do with them.
-            registration::Body::Council(_) => return None,
+            // What is not of the library is signed elsewhere.
+            _ => return None,
         }
         Some(registration)
     }
@@ -112,6 +120,6 @@ pub fn content_of(registration: &Registration) -> Option<ContentHash> {
     match registration.body.as_ref()? {
         registration::Body::Song(song) => song.content().ok(),
         registration::Body::Variant(variant) => variant.content().ok(),
-        registration::Body::Council(_) => None,
+        _ => None,
     }
 }

@@ -218,7 +218,7 @@ mod tests {
         similar: Option<SongId>,
     ) -> (Settled, Vec<Registration>) {
         let registrant = Registrant {
-            wallet: SecretKey::from_seed(&[1; 32]),
+            wallet: Some(SecretKey::from_seed(&[1; 32]).into()),
             artist_names: vec![],
             network: NetworkId([2; 32]),
             stamp_bits: 4,
@@ -227,7 +227,7 @@ mod tests {
         let witness = Says { holds, similar, grows: watch::Sender::new(0) };
         let registrar = Registrar::new(Arc::new(registrant), script.clone(), Arc::new(witness));
         let song = Song {
-            registrant: registrar.registrant().wallet.public().0.to_vec(),
+            registrant: SecretKey::from_seed(&[1; 32]).public().0.to_vec(),
             fingerprint: vec![1],
             content_hash: vec![7; 32],
             bytes: 16_000,

@@ -18,7 +18,8 @@ use crate::{
     config::{Config, Mode},
     failure::{Failure, Kind},
     ops::{Request, Status, Tell, with_progress},
-    system::{datadir::DataDir, keyfile},
+    system::datadir::DataDir,
+    wallet,
 };
 
 /// Whether a command is for a light peer: because it was asked for, or because the data directory is one's.
@@ -90,7 +91,7 @@ fn kept(root: PathBuf) -> anyhow::Result<(DataDir, Store)> {
 }
 
 fn status((data, store): &(DataDir, Store)) -> anyhow::Result<Value> {
-    let wallet = keyfile::load(&data.key("wallet"))?.map(|key| key.public().to_string());
+    let wallet = wallet::locked(data)?.map(|wallet| wallet.public().to_string());
     let status = Status {
         schema: 1,
         mode: Mode::Light,

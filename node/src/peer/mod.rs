@@ -31,7 +31,7 @@ use std::{
 use antiphon_fingerprint::Analyzer;
 use antiphon_ledger::Ledger;
 use antiphon_p2p::Network;
-use antiphon_proto::PublicKey;
+use antiphon_proto::SecretKey;
 use libp2p::PeerId;
 use prometheus_client::registry::Registry;
 use tokio::{sync::watch, task::JoinSet};
@@ -45,6 +45,7 @@ use crate::{
     library::Library,
     search,
     system::datadir::{DataDir, Lock},
+    wallet::Wallet,
 };
 
 /// How much of a peer a command needs.
@@ -78,8 +79,9 @@ pub struct Peer {
     pub registry: Registry,
     /// Decoders.
     pub analyzer: Analyzer,
-    /// Key that registers.
-    pub wallet: PublicKey,
+    /// The key that registers, and whatever else it signs. Open where the command goes to the network; locked where it
+    /// only reads; `None` where there is no wallet yet.
+    pub wallet: Option<Wallet>,
     /// Settings of the library.
     pub settings: config::Library,
     /// Songs by words and names.
@@ -155,6 +157,15 @@ impl Peer {
     #[must_use]
     pub fn orders_here(&self) -> bool {
         self.seat.as_ref().is_some_and(Seat::is_taken)
+    }
+
+    /// The wallet's key, which signs.
+    ///
+    /// # Errors
+    /// When the peer was opened only to read, or has no wallet.
+    pub fn signer(&self) -> Result<&Arc<SecretKey>, Failure> {
+        let none = || Failure::new(Kind::NotFound, "there is no wallet here yet");
+        self.wallet.as_ref().ok_or_else(none)?.signer()
     }
 
     /// Adds work that ends with the peer.

@@ -38,6 +38,7 @@ use crate::{
         datadir::{DataDir, Lock},
         keyfile,
     },
+    wallet,
 };
 
 /// First port that is tried on a new data directory.
@@ -163,7 +164,12 @@ impl<'c> Opening<'c> {
         lock: Lock,
         report: Arc<dyn Fn(&str) + Send + Sync>,
     ) -> anyhow::Result<Peer> {
-        let wallet = keyfile::load_or_create(&self.data.key("wallet"))?;
+        let wallet = match self.reach {
+            Reach::ReadOnly | Reach::Local => wallet::locked(&self.data)?,
+            Reach::Dial | Reach::Serve => {
+                Some(wallet::open(&self.data, &self.config.wallet, &self.cancel, &*report).await?)
+            }
+        };
         let node_key = keyfile::load_or_create(&self.data.key("node"))?;
         let wants_network = match self.reach {
             Reach::ReadOnly | Reach::Local => false,
@@ -214,9 +220,8 @@ impl<'c> Opening<'c> {
             artist_names: self.config.library.artist_names.iter().map(|name| name.to_lowercase()).collect(),
             network: ledger.network(),
             stamp_bits,
-            wallet,
+            wallet: wallet.clone(),
         };
-        let public = registrant.wallet.public();
         let analyzer = self.config.library.analyzer();
         let library = Arc::new(Library::new(Parts {
             catalogue: Arc::new(Catalogue::open(&self.data.catalogue(), &ledger.network())?),
@@ -240,7 +245,7 @@ impl<'c> Opening<'c> {
             upstream,
             registry: self.registry,
             analyzer,
-            wallet: public,
+            wallet,
             cancel: self.cancel,
             following: watch::Sender::default(),
             tasks: Mutex::new(JoinSet::new()),

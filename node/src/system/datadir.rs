@@ -136,10 +136,40 @@ impl DataDir {
         self.root.join("outboards")
     }
 
-    /// A key: `wallet`, `node` or `member`.
+    /// Everything that is secret.
+    #[must_use]
+    pub fn keys(&self) -> PathBuf {
+        self.root.join("keys")
+    }
+
+    /// A key: `node` or `member`.
     #[must_use]
     pub fn key(&self, name: &str) -> PathBuf {
-        self.root.join("keys").join(format!("{name}.key"))
+        self.keys().join(format!("{name}.key"))
+    }
+
+    /// The wallet.
+    #[must_use]
+    pub fn wallet(&self) -> PathBuf {
+        self.keys().join("wallet.json")
+    }
+
+    /// Its password, where nobody has set one of their own.
+    #[must_use]
+    pub fn wallet_password(&self) -> PathBuf {
+        self.keys().join("wallet.password")
+    }
+
+    /// The wallet's key as earlier versions kept it, in clear.
+    #[must_use]
+    pub fn wallet_plain(&self) -> PathBuf {
+        self.key("wallet")
+    }
+
+    /// The same after the wallet was made of it.
+    #[must_use]
+    pub fn wallet_migrated(&self) -> PathBuf {
+        self.keys().join("wallet.key.migrated")
     }
 
     /// Songs that were played: may be deleted.

@@ -72,6 +72,9 @@ impl Machine {
             .env("ANTIPHON__NETWORK__MDNS", "false")
             .env("ANTIPHON__NETWORK__UPNP", "false")
             .env("ANTIPHON__NETWORK__ALLOW_PRIVATE", "true")
+            // And leave the keyring of whoever runs them alone.
+            .env("ANTIPHON__WALLET__KEYRING", "false")
+            .env_remove("CREDENTIALS_DIRECTORY")
             .env("ANTIPHON_DATA_DIR", self.data())
             .current_dir(self.out())
             .stdin(Stdio::null())

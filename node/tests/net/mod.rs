@@ -276,7 +276,7 @@ fn library(ledger: &Ledger, dir: &TempDir) -> Arc<Library> {
         analyzer: config::Library::default().analyzer(),
         ledger: ledger.clone(),
         registrant: Registrant {
-            wallet: SecretKey::from_seed(&[1; 32]),
+            wallet: Some(SecretKey::from_seed(&[1; 32]).into()),
             artist_names: Vec::new(),
             network: ledger.network(),
             stamp_bits: 0,

@@ -18,6 +18,7 @@ use crate::{
     append::{Proposal, SealedBatch, Verdict},
     council::{
         chain::End,
+        court,
         engine::{Act, Engine, EngineError, Event, Step, Timer},
     },
     refusal::Refusal,
@@ -305,7 +306,11 @@ impl<C: Chain, J: Journal> Member<C, J> {
         let others_began = self.ahead.iter().any(|(_, message)| message_height(message) == Some(height));
         if self.replay.is_empty() && !others_began {
             let paced = self.last_commit_ms.saturating_add(self.pace.height) <= now.ms;
-            if self.pool.is_empty() || !(paced || self.pool.fills_a_batch(self.quota)) {
+            if !(paced || self.pool.fills_a_batch(self.quota)) {
+                return Ok(false);
+            }
+            let settles = self.chain.is_settlement_due(now.wall_ms)?;
+            if self.pool.is_empty() && !settles {
                 return Ok(false);
             }
             if proposers.first() == Some(&self.me) {
@@ -313,7 +318,7 @@ impl<C: Chain, J: Journal> Member<C, J> {
                 if prebuilt.is_none() {
                     return Ok(false);
                 }
-            } else if !self.anything_acceptable(now)? {
+            } else if !settles && !self.anything_acceptable(now)? {
                 return Ok(false);
             }
         }
@@ -405,7 +410,7 @@ impl<C: Chain, J: Journal> Member<C, J> {
         loop {
             let mut chosen = self.pool.select(self.quota);
             chosen.truncate(limits::BATCH_BLOCKS >> round.min(HALVINGS));
-            if chosen.is_empty() {
+            if chosen.is_empty() && !self.chain.is_settlement_due(now.wall_ms)? {
                 return Ok(None);
             }
             let proposal = self.chain.propose(now.wall_ms, &chosen)?;
@@ -451,7 +456,12 @@ impl<C: Chain, J: Journal> Member<C, J> {
         let sealed = Sealed { council: end.roster.current(), position: &proposal.end, root: proposal.root };
         let header = sealed.header(&self.network, &signers);
         let value = header.digest();
-        let batch = ProposedBatch { header: Some(header), blocks: proposal.blocks, last };
+        let batch = ProposedBatch {
+            header: Some(header),
+            blocks: proposal.blocks,
+            last,
+            receipts: proposal.receipts,
+        };
         // The body first: whoever signs for a value must be able to show it.
         self.journal.append(&WalEntry { body: Some(wal_entry::Body::Proposed(batch.clone())) });
         self.send(None, true, Message::Proposed(batch.clone()));
@@ -563,7 +573,9 @@ impl<C: Chain, J: Journal> Member<C, J> {
             }
             link = BlockHash::of(bytes);
         }
-        header.head == link.0 && self.is_last(end, header, &batch.last)
+        header.head == link.0
+            && court::belong(&batch.blocks, &batch.receipts)
+            && self.is_last(end, header, &batch.last)
     }
 
     /// Whether a certificate is of the batch before, and by those whom the header names.
@@ -583,7 +595,7 @@ impl<C: Chain, J: Journal> Member<C, J> {
         if header.time_ms > now.wall_ms.saturating_add(CLOCK_AHEAD_MS) {
             return Ok(Err("it is from the future: a clock is wrong".to_owned()));
         }
-        let (position, root) = match self.chain.examine(end.position.size, &batch.blocks)? {
+        let (position, root) = match self.chain.examine(end.position.size, &batch.blocks, &batch.receipts)? {
             Ok(examined) => examined,
             Err(why) => return Ok(Err(why.0)),
         };
@@ -669,15 +681,17 @@ impl<C: Chain, J: Journal> Member<C, J> {
         let held = running.bodies.remove(&certificate.value);
         let refused = running.refused.remove(&certificate.value).unwrap_or_default();
         let height = running.height;
-        let Some(Held { batch: ProposedBatch { header: Some(header), blocks, .. }, valid: Some(true) }) =
-            held
+        let Some(Held {
+            batch: ProposedBatch { header: Some(header), blocks, receipts, .. },
+            valid: Some(true),
+        }) = held
         else {
             let why = "its body was found not valid".to_owned();
             return Err(Halt::Disagrees { height, why });
         };
         let first = self.chain.end().position.size;
         let batch = SealedBatch { first, blocks, seal: seal::encode(&header.signers, &certificate) };
-        if let Err(why) = self.chain.commit(&batch)? {
+        if let Err(why) = self.chain.commit(&batch, &receipts)? {
             return Err(Halt::Disagrees { height, why: why.0 });
         }
         self.after_commit(now, &batch, Some(certificate))?;

@@ -17,14 +17,14 @@ use antiphon_proto::{
     certificate::Certificate,
     limits, note,
     wire::{
-        Block, CouncilAct, CouncilMessage, Motion, Pending, Registration, WalEntry,
-        council_message::Body as Message, wal_entry,
+        Block, CouncilAct, CouncilMessage, Motion, Pending, ReceiptsRequest, Registration, SettledReceipts,
+        WalEntry, council_message::Body as Message, registration, wal_entry,
     },
 };
 
 use self::{height::Running, peers::Peers, safety::Safety, sync::Sync};
 use super::{
-    chain::{Chain, ChainFault, registration_of},
+    chain::{Chain, ChainFault, Kept, registration_of},
     cosigns::Cosigns,
     engine::{EngineError, is_signed},
     journal::{Journal, JournalError},
@@ -70,6 +70,8 @@ impl Default for Pace {
 
 /// How far a proposer's clock may be ahead of this member's: further, and the batch is not voted for.
 const CLOCK_AHEAD_MS: u64 = 60_000;
+/// Between two askings for the receipts of a settlement.
+const RECEIPTS_RETRY_MS: u64 = 2_000;
 /// Registrations that nobody here waits for are forgotten after this.
 const PENDING_MS: u64 = 10 * 60 * 1_000;
 
@@ -154,6 +156,8 @@ pub struct Member<C, J> {
     status_ms: u64,
     /// New registrations that the other members have not been told of.
     gossip: Vec<Registration>,
+    /// Who was asked last for the receipts of a settlement that are not here, and when.
+    receipts_asked: Option<(PublicKey, u64)>,
     /// What waits for the log to be durable.
     held: Vec<Output>,
     out: VecDeque<Output>,
@@ -217,6 +221,7 @@ impl<C: Chain, J: Journal> Member<C, J> {
             last_commit_ms: now.ms.saturating_sub(pace.height),
             status_ms: now.ms,
             gossip: Vec::new(),
+            receipts_asked: None,
             held: Vec::new(),
             out: VecDeque::new(),
         };
@@ -230,22 +235,47 @@ impl<C: Chain, J: Journal> Member<C, J> {
     }
 
     /// Hands a registration in. The ticket is answered sooner or later, by [`Output::Answer`].
-    pub fn submit(&mut self, now: Now, registration: Registration, ticket: Ticket) {
+    ///
+    /// # Errors
+    /// [`Halt`].
+    pub fn submit(&mut self, now: Now, registration: Registration, ticket: Ticket) -> Result<(), Halt> {
         if !self.is_member() {
-            return self.answer(vec![ticket], not_a_member());
+            self.answer(vec![ticket], not_a_member());
+            return Ok(());
         }
         let answer = match self.chain.admit(&registration) {
             Err(refusal) => Answer::Refused(refusal),
+            Ok(()) if matches!(registration.body, Some(registration::Body::Receipt(_))) => {
+                return self.submit_receipt(now, registration, ticket);
+            }
             Ok(()) => match self.pool.add(registration.clone(), Some(ticket), now.ms) {
                 Ok(true) => {
                     self.gossip.push(registration);
-                    return;
+                    return Ok(());
                 }
-                Ok(false) => return,
+                Ok(false) => return Ok(()),
                 Err(full) => Answer::Unavailable(full.to_string()),
             },
         };
         self.answer(vec![ticket], answer);
+        Ok(())
+    }
+
+    /// Takes a receipt in. Whoever handed it in hears of it when it is on disk.
+    fn submit_receipt(&mut self, now: Now, registration: Registration, ticket: Ticket) -> Result<(), Halt> {
+        let Some(registration::Body::Receipt(receipt)) = &registration.body else { return Ok(()) };
+        let answer = match self.chain.keep(now.wall_ms, receipt)? {
+            Kept::New => {
+                self.gossip.push(registration);
+                Answer::Kept
+            }
+            Kept::Known => Answer::Kept,
+            Kept::Settled { index, height } => Answer::Accepted { index, height },
+            Kept::Refused(refusal) => Answer::Refused(refusal),
+            Kept::Full(why) => Answer::Unavailable(why),
+        };
+        self.held.push(Output::Answer { tickets: vec![ticket], answer });
+        Ok(())
     }
 
     /// Whether this member is in the council of one of the next two heights.
@@ -275,8 +305,13 @@ impl<C: Chain, J: Journal> Member<C, J> {
                 self.send_body(from, &request);
                 Ok(())
             }
-            Message::Pending(pending) => {
-                self.hear_pending(now, pending);
+            Message::Pending(pending) => self.hear_pending(now, pending),
+            Message::ReceiptsRequest(request) => self.send_receipts(from, request.index),
+            Message::Receipts(settled) => {
+                if self.chain.supply_receipts(settled.index, &settled.receipts)? {
+                    tracing::info!(block = settled.index, member = %from, "the receipts of a settlement are here");
+                    self.receipts_asked = None;
+                }
                 Ok(())
             }
             Message::Status(status) => self.hear_status(now, from, &status),
@@ -307,6 +342,7 @@ impl<C: Chain, J: Journal> Member<C, J> {
             self.pool.expire(now.ms, PENDING_MS);
             self.submit_carried(now);
         }
+        self.ask_for_receipts(now);
         self.catch_up(now);
         Ok(())
     }
@@ -316,6 +352,7 @@ impl<C: Chain, J: Journal> Member<C, J> {
     /// # Errors
     /// [`Halt`].
     pub fn grown(&mut self, now: Now, batch: &SealedBatch) -> Result<(), Halt> {
+        self.chain.grown(batch)?;
         self.after_commit(now, batch, None)
     }
 
@@ -327,6 +364,7 @@ impl<C: Chain, J: Journal> Member<C, J> {
     pub fn settle(&mut self, now: Now) -> Result<(), Halt> {
         loop {
             self.tell_pending();
+            self.chain.sync_receipts()?;
             self.journal.flush()?;
             self.out.extend(self.held.drain(..));
             if self.commit_decided(now)? {
@@ -420,14 +458,42 @@ impl<C: Chain, J: Journal> Member<C, J> {
         }
     }
 
-    fn hear_pending(&mut self, now: Now, pending: Pending) {
+    fn hear_pending(&mut self, now: Now, pending: Pending) -> Result<(), Halt> {
         for registration in pending.registrations {
-            match self.chain.admit(&registration) {
+            match (self.chain.admit(&registration), &registration.body) {
+                (Ok(()), Some(registration::Body::Receipt(receipt))) => {
+                    self.chain.keep(now.wall_ms, receipt)?;
+                }
                 // A full pool is the sender's loss only: it has the registration itself.
-                Ok(()) => drop(self.pool.add(registration, None, now.ms)),
-                Err(refusal) => tracing::debug!(%refusal, "a member passed on what cannot be registered"),
+                (Ok(()), _) => drop(self.pool.add(registration, None, now.ms)),
+                (Err(refusal), _) => {
+                    tracing::debug!(%refusal, "a member passed on what cannot be registered")
+                }
             }
         }
+        Ok(())
+    }
+
+    /// Answers who lacks the receipts of a settlement.
+    fn send_receipts(&mut self, to: PublicKey, index: u64) -> Result<(), Halt> {
+        if let Some(receipts) = self.chain.settled_receipts(index)? {
+            self.send(Some(to), true, Message::Receipts(SettledReceipts { index, receipts }));
+        }
+        Ok(())
+    }
+
+    /// Asks one member after the other for the receipts of a settlement that are not here.
+    fn ask_for_receipts(&mut self, now: Now) {
+        let Some(index) = self.chain.lacks_receipts_of() else { return };
+        let (last, at) = self.receipts_asked.unwrap_or((self.me, 0));
+        if at.saturating_add(RECEIPTS_RETRY_MS) > now.ms {
+            return;
+        }
+        let connected: Vec<PublicKey> = self.peers.connected().map(|(key, _)| *key).collect();
+        let next = connected.iter().find(|key| **key > last).or(connected.first()).copied();
+        let Some(key) = next else { return };
+        self.receipts_asked = Some((key, now.ms));
+        self.send(Some(key), false, Message::ReceiptsRequest(ReceiptsRequest { index }));
     }
 
     /// Tells the others what was handed in here.

@@ -189,7 +189,7 @@ impl<C: Chain, J: Journal> Member<C, J> {
                 continue;
             }
             let batch = SealedBatch { first, blocks, seal };
-            if let Err(why) = self.chain.commit(&batch)? {
+            if let Err(why) = self.chain.commit(&batch, &[])? {
                 tracing::warn!(member = %from, %why, "a batch that a member sent is not valid");
                 self.peers.entry(from).shunned_until_ms = now.ms.saturating_add(SHUN_MS);
                 break;

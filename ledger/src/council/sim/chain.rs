@@ -8,13 +8,13 @@ use std::{
 
 use antiphon_proto::{
     ContentHash, RootHash, SongId,
-    wire::{Genesis, Registration, Song, WalEntry},
+    wire::{Genesis, Receipt, Registration, Song, WalEntry},
 };
 
 use crate::{
     append::{Proposal, SealedBatch, Verdict},
     council::{
-        chain::{Chain, ChainFault, End, NotValid, same},
+        chain::{Chain, ChainFault, End, Kept, NotValid, same},
         journal::{Journal, JournalError},
     },
     error::Fault,
@@ -24,6 +24,7 @@ use crate::{
     rule::Similar,
     seal::{self, SealPolicy, Sealed},
     state::{Applied, ApplyError, Batch, Checked, CheckedRegistration, ContentEntry, Params, Position, View},
+    tokens::{StateKey, Tokens},
     tree::Frontier,
 };
 
@@ -51,6 +52,7 @@ impl Shared {
 struct Memory {
     contents: BTreeMap<ContentHash, ContentEntry>,
     songs: BTreeMap<SongId, u64>,
+    state: BTreeMap<StateKey, Vec<u8>>,
 }
 
 impl View for Memory {
@@ -75,6 +77,14 @@ impl View for Memory {
     }
 
     fn accept_other(&mut self, _: u64) {}
+
+    fn song(&mut self, _: u64) -> Result<Option<Song>, Fault> {
+        Ok(None)
+    }
+
+    fn state(&mut self, key: &StateKey) -> Result<Option<Vec<u8>>, Fault> {
+        Ok(self.state.get(key).cloned())
+    }
 }
 
 struct Data {
@@ -83,6 +93,7 @@ struct Data {
     end: End,
     frontier: Frontier,
     memory: Memory,
+    tokens: Tokens,
 }
 
 /// A simulated ledger. Clones are the same one.
@@ -99,9 +110,9 @@ impl SimChain {
             seal: Vec::new(),
         };
         let frontier = Frontier::new();
-        let shared = Rc::clone(shared);
+        let (shared, tokens) = (Rc::clone(shared), Tokens::start(&shared.params));
         let memory = Memory::default();
-        Self(Rc::new(RefCell::new(Data { shared, batches: Vec::new(), end, frontier, memory })))
+        Self(Rc::new(RefCell::new(Data { shared, batches: Vec::new(), end, frontier, memory, tokens })))
     }
 
     pub(super) fn batches(&self) -> Vec<SealedBatch> {
@@ -128,7 +139,8 @@ impl Data {
     fn apply(&self, blocks: &[Vec<u8>]) -> Result<(Position, RootHash, Applied, Frontier), NotValid> {
         let mut memory = self.memory.clone();
         let roster = self.end.roster.clone();
-        let mut batch = Batch::begin(&self.shared.params, self.end.position, &roster, &mut memory);
+        let mut batch =
+            Batch::begin(&self.shared.params, self.end.position, &roster, self.tokens, &mut memory);
         let mut frontier = self.frontier.clone();
         for bytes in blocks {
             let checked = Checked::parse_with(&self.shared.params, &self.shared.proofs, bytes)
@@ -164,7 +176,7 @@ impl Chain for SimChain {
         let start = data.end.position;
         let (height, time_ms) = (start.height + 1, time_ms.max(start.time_ms));
         let mut memory = data.memory.clone();
-        let mut batch = Batch::begin(&data.shared.params, start, &data.end.roster, &mut memory);
+        let mut batch = Batch::begin(&data.shared.params, start, &data.end.roster, data.tokens, &mut memory);
         let (mut blocks, mut verdicts, mut frontier) = (Vec::new(), Vec::new(), data.frontier.clone());
         for registration in registrations {
             let checked =
@@ -181,20 +193,22 @@ impl Chain for SimChain {
                 Err(ApplyError::Fault(fault)) => panic!("{fault}"),
             });
         }
-        Ok(Proposal { first: start.size, blocks, verdicts, end: batch.position(), root: frontier.root() })
+        let (end, root) = (batch.position(), frontier.root());
+        Ok(Proposal { first: start.size, blocks, receipts: Vec::new(), verdicts, end, root })
     }
 
     fn examine(
         &mut self,
         first: u64,
         blocks: &[Vec<u8>],
+        _: &[Receipt],
     ) -> Result<Result<(Position, RootHash), NotValid>, ChainFault> {
         let data = self.0.borrow();
         assert_eq!(first, data.end.position.size);
         Ok(data.apply(blocks).map(|(position, root, ..)| (position, root)))
     }
 
-    fn commit(&mut self, batch: &SealedBatch) -> Result<Result<(), NotValid>, ChainFault> {
+    fn commit(&mut self, batch: &SealedBatch, _: &[Receipt]) -> Result<Result<(), NotValid>, ChainFault> {
         let mut data = self.0.borrow_mut();
         if batch.first != data.end.position.size {
             return Ok(Err(NotValid("not the next batch".to_owned())));
@@ -219,8 +233,42 @@ impl Chain for SimChain {
         let roster = data.end.roster.advance(position.height, seal::signers(&batch.seal), applied.changes);
         data.end = End { position, root, roster: roster.into(), seal: batch.seal.clone() };
         data.frontier = frontier;
+        data.tokens = applied.tokens;
+        data.memory.state.extend(applied.state);
         data.batches.push(batch.clone());
         Ok(Ok(()))
+    }
+
+    fn grown(&mut self, _: &SealedBatch) -> Result<(), ChainFault> {
+        Ok(())
+    }
+
+    fn keep(&mut self, _: u64, _: &Receipt) -> Result<Kept, ChainFault> {
+        Ok(Kept::Full("no receipts in this simulation".to_owned()))
+    }
+
+    fn sync_receipts(&mut self) -> Result<(), ChainFault> {
+        Ok(())
+    }
+
+    fn is_settlement_due(&mut self, _: u64) -> Result<bool, ChainFault> {
+        Ok(false)
+    }
+
+    fn receipts_waiting(&self) -> usize {
+        0
+    }
+
+    fn lacks_receipts_of(&self) -> Option<u64> {
+        None
+    }
+
+    fn settled_receipts(&self, _: u64) -> Result<Option<Vec<Receipt>>, ChainFault> {
+        Ok(None)
+    }
+
+    fn supply_receipts(&mut self, _: u64, _: &[Receipt]) -> Result<bool, ChainFault> {
+        Ok(false)
     }
 
     fn batch_from(&self, first: u64) -> Result<Option<SealedBatch>, ChainFault> {

@@ -432,7 +432,7 @@ impl World {
         self.songs += 1;
         let ticket = self.songs;
         if let Some(member) = &mut self.nodes[node].member {
-            member.submit(now, registration.clone(), ticket);
+            member.submit(now, registration.clone(), ticket).unwrap();
             self.asked.insert((node, ticket), registration);
             self.settle(node);
         }
@@ -462,7 +462,7 @@ impl World {
             }
             for batch in &batches[usize::try_from(self.height(node)).unwrap()..] {
                 let now = self.now();
-                self.nodes[node].chain.commit(batch).unwrap().unwrap();
+                self.nodes[node].chain.commit(batch, &[]).unwrap().unwrap();
                 self.finish(node, |member| member.grown(now, batch));
             }
         }

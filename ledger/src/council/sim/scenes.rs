@@ -219,7 +219,7 @@ fn members_come_and_go() {
     // The newcomer follows by other means until it is a member; here it is given what was decided.
     let batches = world.nodes[0].chain.batches();
     for batch in &batches[usize::try_from(world.height(4)).unwrap()..] {
-        world.nodes[4].chain.commit(batch).unwrap().unwrap();
+        world.nodes[4].chain.commit(batch, &[]).unwrap().unwrap();
         let now = world.now();
         world.nodes[4].member.as_mut().unwrap().grown(now, batch).unwrap();
         world.settle(4);

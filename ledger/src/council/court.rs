@@ -1,0 +1,330 @@
+//! The ledger of a member, with the receipts that it settles.
+
+use std::path::Path;
+
+use antiphon_proto::{
+    limits,
+    play::ReceiptId,
+    wire::{Block, Epoch, Receipt, Registration, block, registration},
+};
+
+use super::{
+    chain::{Chain, ChainFault, End, Kept, NotValid},
+    receipts::{ReceiptFiles, Receipts, Settled, root_of},
+};
+use crate::{
+    append::{Proposal, SealedBatch, in_parallel},
+    error::FileError,
+    ledger::Ledger,
+    refusal::Refusal,
+    state::Position,
+    tokens::{Settlement, Unsettled},
+};
+
+/// A settlement that came to nothing is not tried again for so long, unless something has changed.
+const AGAIN_MS: u64 = 5_000;
+
+/// A ledger that settles plays.
+pub struct Court {
+    ledger: Ledger,
+    receipts: Receipts,
+    files: ReceiptFiles,
+    /// When settling came to nothing: at which size, with how many that waited, and when.
+    nothing: Option<(u64, usize, u64)>,
+}
+
+fn fault(error: impl std::fmt::Display) -> ChainFault {
+    ChainFault(error.to_string())
+}
+
+/// The settlement that a batch begins with.
+pub(super) fn settlement(blocks: &[Vec<u8>]) -> Option<(Block, Epoch)> {
+    let block = Block::parse(blocks.first()?).ok()?;
+    match &block.body {
+        Some(block::Body::Epoch(epoch)) => {
+            let epoch = epoch.clone();
+            Some((block, epoch))
+        }
+        _ => None,
+    }
+}
+
+/// Whether these are the receipts that a batch's settlement names; none for a batch without.
+pub(super) fn belong(blocks: &[Vec<u8>], receipts: &[Receipt]) -> bool {
+    match settlement(blocks) {
+        Some((_, epoch)) => {
+            epoch.receipts as usize == receipts.len() && root_of(receipts)[..] == epoch.receipts_root
+        }
+        None => receipts.is_empty(),
+    }
+}
+
+fn settled(block: &Block, epoch: &Epoch) -> Option<Settled> {
+    let root = epoch.receipts_root[..].try_into().ok()?;
+    Some(Settled { index: block.index, time_ms: block.time_ms, root })
+}
+
+impl Court {
+    /// Opens the receipts in `dir`, and looks which of those of the ledger's settlements are there.
+    ///
+    /// # Errors
+    /// [`FileError`], or a ledger that cannot be read.
+    pub(crate) fn open(ledger: Ledger, dir: &Path) -> Result<Self, OpenError> {
+        let (files, waiting) = ReceiptFiles::open(dir)?;
+        let mut receipts = Receipts::default();
+        let after = ledger.time_ms().saturating_sub(ledger.economy().window_ms.into());
+        let mut at = ledger.size();
+        while let Some(index) = at.checked_sub(1) {
+            at = index;
+            let Some(block) = ledger.parsed(index).map_err(|error| OpenError::Ledger(error.to_string()))?
+            else {
+                break;
+            };
+            if block.time_ms < after {
+                break;
+            }
+            let Some(block::Body::Epoch(epoch)) = &block.body else { continue };
+            let Some(settled) = settled(&block, epoch) else { continue };
+            match files.settled(&settled)? {
+                Some(of) => receipts.settle(&settled, &of),
+                None => receipts.lacks(settled),
+            }
+        }
+        for receipt in waiting {
+            // There is room: as many were written.
+            let _ = receipts.add(receipt);
+        }
+        Ok(Self { ledger, receipts, files, nothing: None })
+    }
+
+    /// What those that wait amount to now.
+    fn settle(&self, wall_ms: u64) -> Result<Option<(Settlement, Vec<Receipt>)>, ChainFault> {
+        let tokens = self.ledger.tokens();
+        let time_ms = wall_ms.max(self.ledger.time_ms());
+        let due = tokens.totals.epoch_ms.saturating_add(tokens.economy().epoch_ms.into());
+        let early = time_ms < due && !tokens.totals.epoch_full;
+        if early || self.receipts.waiting_len() == 0 || self.receipts.lacking().is_some() {
+            return Ok(None);
+        }
+        let waiting = self.receipts.waiting();
+        let settlement = self.ledger.settle(time_ms, &waiting, &self.receipts).map_err(fault)?;
+        Ok(Some((settlement, waiting)))
+    }
+
+    /// A batch that is in the ledger now.
+    fn after(&mut self, blocks: &[Vec<u8>], receipts: &[Receipt]) -> Result<(), ChainFault> {
+        let Some((block, epoch)) = settlement(blocks) else { return Ok(()) };
+        let Some(settled) = settled(&block, &epoch) else { return Ok(()) };
+        if receipts.is_empty() {
+            self.receipts.lacks(settled);
+        } else {
+            self.receipts.settle(&settled, receipts);
+        }
+        let window = self.ledger.economy().window_ms;
+        let before = block.time_ms.saturating_sub(u64::from(window)).saturating_sub(limits::CLOCK_AHEAD_MS);
+        self.receipts.prune(before);
+        self.drop_ancient(block.time_ms, window);
+        self.files.rewrite(&self.receipts.waiting()).map_err(fault)?;
+        let time_of = |index| match self.ledger.parsed(index) {
+            Ok(Some(block)) if matches!(block.body, Some(block::Body::Epoch(_))) => Some(block.time_ms),
+            // What cannot be read stays.
+            Err(_) => Some(u64::MAX),
+            _ => None,
+        };
+        self.files.prune(block.time_ms, time_of).map_err(fault)
+    }
+
+    /// Those whose window is over wait for nothing.
+    fn drop_ancient(&mut self, time_ms: u64, window_ms: u32) {
+        let old: Vec<ReceiptId> = self
+            .receipts
+            .waiting()
+            .iter()
+            .filter(|receipt| {
+                let end = receipt.body.as_ref().map_or(0, |body| body.end_ms);
+                end.saturating_add(window_ms.into()) < time_ms
+            })
+            .map(Receipt::id)
+            .collect();
+        old.iter().for_each(|id| self.receipts.forget(id));
+    }
+
+    /// Holds a settlement against its receipts: the same must come of them here.
+    fn recompute(
+        &self,
+        blocks: &[Vec<u8>],
+        receipts: &[Receipt],
+    ) -> Result<Result<(), NotValid>, ChainFault> {
+        let not = |why: String| Ok(Err(NotValid(why)));
+        if !belong(blocks, receipts) {
+            return not("its receipts are not those that its settlement names".to_owned());
+        }
+        let Some((block, epoch)) = settlement(blocks) else { return Ok(Ok(())) };
+        if let Some(lacking) = self.receipts.lacking() {
+            return not(format!(
+                "the receipts of the settlement at block {} are not here yet",
+                lacking.index
+            ));
+        }
+        let check = |receipt: &Receipt| -> Result<(), Refusal> {
+            let body = Some(registration::Body::Receipt(receipt.clone()));
+            self.ledger.check(&Registration { body })
+        };
+        if let Some(Err(refusal)) = in_parallel(receipts, check).into_iter().find(Result::is_err) {
+            return not(refusal.to_string());
+        }
+        let found = self.ledger.settle(block.time_ms, receipts, &self.receipts).map_err(fault)?;
+        if let Some((_, why)) = found.unsettled.first() {
+            return not(format!("a receipt cannot be settled: {why}"));
+        }
+        if found.epoch.as_ref() == Some(&epoch) {
+            Ok(Ok(()))
+        } else {
+            not("its sums are not those of its receipts".to_owned())
+        }
+    }
+}
+
+/// The receipts cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The disk.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The ledger.
+    #[error("the ledger: {0}")]
+    Ledger(String),
+}
+
+impl Chain for Court {
+    fn end(&self) -> End {
+        self.ledger.end()
+    }
+
+    fn admit(&self, registration: &Registration) -> Result<(), Refusal> {
+        self.ledger.admit(registration)
+    }
+
+    fn find(&self, refusal: &Refusal, registration: &Registration) -> Result<Option<(u64, u64)>, ChainFault> {
+        self.ledger.find(refusal, registration)
+    }
+
+    fn propose(&mut self, time_ms: u64, registrations: &[Registration]) -> Result<Proposal, ChainFault> {
+        let settled = self.settle(time_ms)?;
+        let Some((Settlement { epoch: Some(epoch), settled, .. }, waiting)) = settled else {
+            return self.ledger.propose(time_ms, registrations).map_err(fault);
+        };
+        let mut proposal = self.ledger.propose_with(time_ms, Some(epoch), registrations).map_err(fault)?;
+        if settlement(&proposal.blocks).is_some() {
+            proposal.receipts = settled.into_iter().filter_map(|at| waiting.get(at).cloned()).collect();
+        }
+        Ok(proposal)
+    }
+
+    fn examine(
+        &mut self,
+        first: u64,
+        blocks: &[Vec<u8>],
+        receipts: &[Receipt],
+    ) -> Result<Result<(Position, antiphon_proto::RootHash), NotValid>, ChainFault> {
+        match self.recompute(blocks, receipts)? {
+            Ok(()) => self.ledger.examine_batch(first, blocks),
+            Err(why) => Ok(Err(why)),
+        }
+    }
+
+    fn commit(
+        &mut self,
+        batch: &SealedBatch,
+        receipts: &[Receipt],
+    ) -> Result<Result<(), NotValid>, ChainFault> {
+        let receipts = if belong(&batch.blocks, receipts) { receipts } else { &[] };
+        if !receipts.is_empty() {
+            // Before the settlement is in the ledger: whoever settles must be able to show of what.
+            self.files.write_settled(batch.first, receipts).map_err(fault)?;
+        }
+        let done = self.ledger.commit_batch(batch)?;
+        if done.is_ok() {
+            self.after(&batch.blocks, receipts)?;
+        }
+        Ok(done)
+    }
+
+    fn grown(&mut self, batch: &SealedBatch) -> Result<(), ChainFault> {
+        self.after(&batch.blocks, &[])
+    }
+
+    fn batch_from(&self, first: u64) -> Result<Option<SealedBatch>, ChainFault> {
+        self.ledger.batch_from(first).map_err(fault)
+    }
+
+    fn keep(&mut self, wall_ms: u64, receipt: &Receipt) -> Result<Kept, ChainFault> {
+        let id = receipt.id();
+        if let Some(index) = self.receipts.settlement_of(&id) {
+            let block = self.ledger.parsed(index).map_err(fault)?;
+            return Ok(Kept::Settled { index, height: block.map_or(0, |block| block.height) });
+        }
+        let alone = std::slice::from_ref(receipt);
+        let found = self.ledger.settle(wall_ms, alone, &self.receipts).map_err(fault)?;
+        match found.unsettled.first() {
+            Some((_, Unsettled::Invalid(invalid))) => return Ok(Kept::Refused(invalid.clone().into())),
+            Some((_, why)) if !why.may_change() => {
+                return Ok(Kept::Refused(Refusal::Receipt(why.to_string())));
+            }
+            _ => {}
+        }
+        match self.receipts.add(receipt.clone()) {
+            Ok(true) => {
+                self.files.add(receipt).map_err(fault)?;
+                Ok(Kept::New)
+            }
+            Ok(false) => Ok(Kept::Known),
+            Err(full) => Ok(Kept::Full(full.to_string())),
+        }
+    }
+
+    fn sync_receipts(&mut self) -> Result<(), ChainFault> {
+        self.files.sync().map_err(fault)
+    }
+
+    fn is_settlement_due(&mut self, wall_ms: u64) -> Result<bool, ChainFault> {
+        let now = (self.ledger.size(), self.receipts.waiting_len());
+        if let Some((size, waiting, at)) = self.nothing
+            && (size, waiting) == now
+            && wall_ms < at.saturating_add(AGAIN_MS)
+        {
+            return Ok(false);
+        }
+        let due = self.settle(wall_ms)?.is_some_and(|(settlement, _)| settlement.epoch.is_some());
+        self.nothing = (!due).then_some((now.0, now.1, wall_ms));
+        Ok(due)
+    }
+
+    fn receipts_waiting(&self) -> usize {
+        self.receipts.waiting_len()
+    }
+
+    fn lacks_receipts_of(&self) -> Option<u64> {
+        self.receipts.lacking().map(|settled| settled.index)
+    }
+
+    fn settled_receipts(&self, index: u64) -> Result<Option<Vec<Receipt>>, ChainFault> {
+        let Some(block) = self.ledger.parsed(index).map_err(fault)? else { return Ok(None) };
+        let Some(block::Body::Epoch(epoch)) = &block.body else { return Ok(None) };
+        let Some(settled) = settled(&block, epoch) else { return Ok(None) };
+        self.files.settled(&settled).map_err(fault)
+    }
+
+    fn supply_receipts(&mut self, index: u64, receipts: &[Receipt]) -> Result<bool, ChainFault> {
+        let Some(lacking) = self.receipts.lacking().filter(|lacking| lacking.index == index) else {
+            return Ok(false);
+        };
+        if root_of(receipts) != lacking.root {
+            return Ok(false);
+        }
+        self.files.write_settled(index, receipts).map_err(fault)?;
+        self.receipts.settle(&lacking, receipts);
+        self.files.rewrite(&self.receipts.waiting()).map_err(fault)?;
+        Ok(true)
+    }
+}

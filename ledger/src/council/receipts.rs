@@ -1,0 +1,370 @@
+//! Receipts at a member of the council: those that wait for a settlement, and those that were settled, as far back as
+//! they matter. Whoever knows the settled ones can tell a receipt that is handed in twice, or a listener who was in two
+//! places; so they are kept for the window of the economy, and on disk for a week, for whoever wants to look again.
+//!
+//! ```text
+//! receipts/waiting          records: length u32, CRC-32 of the bytes u32, canonical Receipt; big-endian
+//! receipts/settled-INDEX    canonical SettledReceipts of the settlement at that ledger index
+//! ```
+//! A receipt is on disk before anybody is told that it is kept, and a settlement's receipts are before the settlement is
+//! in the ledger. What a crash cuts off at the end of `waiting` was never acknowledged.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fs::{self, File, OpenOptions},
+    io::Write as _,
+    path::{Path, PathBuf},
+};
+
+use antiphon_proto::{
+    PublicKey, canonical, limits,
+    play::ReceiptId,
+    wire::{Receipt, SettledReceipts},
+};
+
+use crate::{error::FileError, store::files, tokens::Earlier, tree::Frontier};
+
+/// Receipts that wait at most: some 30 MB.
+const WAITING: usize = 65_536;
+/// Longest file of receipts that is read.
+const FILE_BYTES: usize = WAITING * (limits::RECEIPT_BYTES + 8);
+/// How long settled receipts stay on disk: a week, as long as the longest window.
+const AUDIT_MS: u64 = limits::WINDOW_MS_MAX as u64;
+/// File of the receipts that wait.
+const WAITING_FILE: &str = "waiting";
+/// Beginning of the names of the files of settled ones.
+const SETTLED: &str = "settled-";
+
+/// No more can wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{WAITING} receipts are waiting already")]
+pub(crate) struct Full;
+
+/// What a settlement that is in the ledger says of its receipts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Settled {
+    /// Ledger index.
+    pub(crate) index: u64,
+    /// Time of its block.
+    pub(crate) time_ms: u64,
+    /// Root over the receipts.
+    pub(crate) root: [u8; 32],
+}
+
+/// RFC 6962 root over receipts, which are put in the order of their ids.
+pub(crate) fn root_of(receipts: &[Receipt]) -> [u8; 32] {
+    let mut sorted: Vec<(ReceiptId, &Receipt)> = receipts.iter().map(|one| (one.id(), one)).collect();
+    sorted.sort_unstable_by_key(|(id, _)| *id);
+    let mut tree = Frontier::new();
+    sorted.iter().for_each(|(_, receipt)| tree.append(&canonical::encode(*receipt)));
+    tree.root().0
+}
+
+/// The receipts that a member knows, in memory.
+#[derive(Debug, Default)]
+pub(crate) struct Receipts {
+    waiting: BTreeMap<ReceiptId, Receipt>,
+    /// Settlements by ledger index: their time and receipts.
+    settled: BTreeMap<u64, (u64, Vec<ReceiptId>)>,
+    /// The settlement of each settled receipt.
+    of: HashMap<ReceiptId, u64>,
+    /// When each listener was heard listening.
+    busy: BTreeMap<PublicKey, BTreeSet<(u64, u64)>>,
+    spans: HashMap<ReceiptId, (PublicKey, u64, u64)>,
+    /// Settlements of the window whose receipts are not here.
+    lacking: BTreeMap<u64, Settled>,
+}
+
+impl Earlier for Receipts {
+    fn overlaps(&self, listener: &PublicKey, start_ms: u64, end_ms: u64) -> bool {
+        let last = self.busy.get(listener).and_then(|busy| busy.range(..=(end_ms, u64::MAX)).next_back());
+        last.is_some_and(|(_, end)| *end >= start_ms)
+    }
+}
+
+impl Receipts {
+    /// Takes one in that waits. `true` when it is new.
+    pub(crate) fn add(&mut self, receipt: Receipt) -> Result<bool, Full> {
+        let id = receipt.id();
+        if self.of.contains_key(&id) || self.waiting.contains_key(&id) {
+            return Ok(false);
+        }
+        if self.waiting.len() >= WAITING {
+            return Err(Full);
+        }
+        self.waiting.insert(id, receipt);
+        Ok(true)
+    }
+
+    pub(crate) fn waiting(&self) -> Vec<Receipt> {
+        self.waiting.values().cloned().collect()
+    }
+
+    pub(crate) fn waiting_len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub(crate) fn forget(&mut self, id: &ReceiptId) {
+        self.waiting.remove(id);
+    }
+
+    /// The settlement that has settled a receipt.
+    pub(crate) fn settlement_of(&self, id: &ReceiptId) -> Option<u64> {
+        self.of.get(id).copied()
+    }
+
+    /// A settlement that is in the ledger, with its receipts.
+    pub(crate) fn settle(&mut self, settled: &Settled, receipts: &[Receipt]) {
+        self.lacking.remove(&settled.index);
+        let mut ids = Vec::with_capacity(receipts.len());
+        for receipt in receipts {
+            let id = receipt.id();
+            self.waiting.remove(&id);
+            self.of.insert(id, settled.index);
+            ids.push(id);
+            let Ok(body) = receipt.body() else { continue };
+            if let Ok(listener) = body.listener_key() {
+                self.busy.entry(listener).or_default().insert((body.start_ms, body.end_ms));
+                self.spans.insert(id, (listener, body.start_ms, body.end_ms));
+            }
+        }
+        self.settled.insert(settled.index, (settled.time_ms, ids));
+    }
+
+    /// A settlement that is in the ledger, whose receipts are not here.
+    pub(crate) fn lacks(&mut self, settled: Settled) {
+        if !self.settled.contains_key(&settled.index) {
+            self.lacking.insert(settled.index, settled);
+        }
+    }
+
+    /// The first settlement of the window whose receipts are not here.
+    pub(crate) fn lacking(&self) -> Option<Settled> {
+        self.lacking.values().next().copied()
+    }
+
+    /// Forgets what was settled before this time: no receipt can overlap it any more.
+    pub(crate) fn prune(&mut self, before_ms: u64) {
+        let old: Vec<u64> =
+            self.settled.iter().filter(|(_, (time, _))| *time < before_ms).map(|(index, _)| *index).collect();
+        for index in old {
+            for id in self.settled.remove(&index).map(|(_, ids)| ids).unwrap_or_default() {
+                self.of.remove(&id);
+                let Some((listener, start, end)) = self.spans.remove(&id) else { continue };
+                if let Some(busy) = self.busy.get_mut(&listener) {
+                    busy.remove(&(start, end));
+                    if busy.is_empty() {
+                        self.busy.remove(&listener);
+                    }
+                }
+            }
+        }
+        self.lacking.retain(|_, settled| settled.time_ms >= before_ms);
+    }
+}
+
+/// The same on disk.
+#[derive(Debug)]
+pub(crate) struct ReceiptFiles {
+    dir: PathBuf,
+    waiting: File,
+    /// What was not synced yet.
+    dirty: bool,
+}
+
+fn record(receipt: &Receipt) -> Vec<u8> {
+    let bytes = canonical::encode(receipt);
+    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    let mut out = Vec::with_capacity(bytes.len() + 8);
+    out.extend(length.to_be_bytes());
+    out.extend(crc32fast::hash(&bytes).to_be_bytes());
+    out.extend(bytes);
+    out
+}
+
+/// The receipts in these records, up to the first that is not whole.
+fn records(mut bytes: &[u8]) -> Vec<Receipt> {
+    let mut out = Vec::new();
+    while let Some((head, rest)) = bytes.split_first_chunk::<8>() {
+        let (length, crc) = head.split_at(4);
+        let number = |four: &[u8]| four.try_into().map(u32::from_be_bytes).unwrap_or(u32::MAX);
+        let Some((body, rest)) = rest.split_at_checked(number(length) as usize) else { break };
+        if crc32fast::hash(body) != number(crc) {
+            break;
+        }
+        let Ok(receipt) = canonical::decode::<Receipt>("receipt", limits::RECEIPT_BYTES, body) else { break };
+        out.push(receipt);
+        bytes = rest;
+    }
+    out
+}
+
+impl ReceiptFiles {
+    /// Opens the folder, or makes it; gives the receipts that wait.
+    pub(crate) fn open(dir: &Path) -> Result<(Self, Vec<Receipt>), FileError> {
+        files::make_dir(dir)?;
+        let path = dir.join(WAITING_FILE);
+        let waiting = records(&files::read_bounded(&path, FILE_BYTES)?.unwrap_or_default());
+        let file = rewrite(&path, &waiting)?;
+        Ok((Self { dir: dir.to_owned(), waiting: file, dirty: false }, waiting))
+    }
+
+    fn waiting_path(&self) -> PathBuf {
+        self.dir.join(WAITING_FILE)
+    }
+
+    fn settled_path(&self, index: u64) -> PathBuf {
+        self.dir.join(format!("{SETTLED}{index:012}"))
+    }
+
+    /// Writes one that waits; [`ReceiptFiles::sync`] makes it durable.
+    pub(crate) fn add(&mut self, receipt: &Receipt) -> Result<(), FileError> {
+        let path = self.waiting_path();
+        self.waiting.write_all(&record(receipt)).map_err(FileError::new("write", &path))?;
+        self.dirty = true;
+        Ok(())
+    }
+
+    pub(crate) fn sync(&mut self) -> Result<(), FileError> {
+        if std::mem::take(&mut self.dirty) {
+            let path = self.waiting_path();
+            self.waiting.sync_data().map_err(FileError::new("sync", &path))?;
+        }
+        Ok(())
+    }
+
+    /// Begins the file of those that wait anew.
+    pub(crate) fn rewrite(&mut self, waiting: &[Receipt]) -> Result<(), FileError> {
+        self.waiting = rewrite(&self.waiting_path(), waiting)?;
+        self.dirty = false;
+        Ok(())
+    }
+
+    /// Writes the receipts of a settlement, durably.
+    pub(crate) fn write_settled(&self, index: u64, receipts: &[Receipt]) -> Result<(), FileError> {
+        let settled = SettledReceipts { index, receipts: receipts.to_vec() };
+        files::write_atomically(&self.settled_path(index), &canonical::encode(&settled))
+    }
+
+    /// The receipts of a settlement, if they are here and are those that its root stands for.
+    pub(crate) fn settled(&self, settled: &Settled) -> Result<Option<Vec<Receipt>>, FileError> {
+        let path = self.settled_path(settled.index);
+        let limit = limits::COUNCIL_MESSAGE_BYTES;
+        let Some(bytes) = files::read_bounded(&path, limit)? else { return Ok(None) };
+        let read = canonical::decode::<SettledReceipts>("settled receipts", limit, &bytes);
+        Ok(read.ok().map(|read| read.receipts).filter(|receipts| root_of(receipts) == settled.root))
+    }
+
+    /// Removes what nobody looks at any more. `time_of` gives the time of a settlement, none for what is none.
+    pub(crate) fn prune(&self, now_ms: u64, time_of: impl Fn(u64) -> Option<u64>) -> Result<(), FileError> {
+        let entries = fs::read_dir(&self.dir).map_err(FileError::new("list", &self.dir))?;
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let index = name.to_str().and_then(|name| name.strip_prefix(SETTLED)?.parse::<u64>().ok());
+            let Some(index) = index else { continue };
+            if time_of(index).is_none_or(|time| time.saturating_add(AUDIT_MS) < now_ms) {
+                let path = entry.path();
+                fs::remove_file(&path).map_err(FileError::new("remove", &path))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn rewrite(path: &Path, waiting: &[Receipt]) -> Result<File, FileError> {
+    let bytes: Vec<u8> = waiting.iter().flat_map(record).collect();
+    files::write_atomically(path, &bytes)?;
+    OpenOptions::new().append(true).open(path).map_err(FileError::new("open", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use antiphon_proto::wire::{ReceiptBody, Served, Span};
+    use proptest::prelude::*;
+
+    fn receipt(listener: u8, start_ms: u64, end_ms: u64) -> Receipt {
+        let body = ReceiptBody {
+            session: vec![listener; 16],
+            song_id: vec![1; 32],
+            listener: vec![listener; 32],
+            witness: vec![2; 32],
+            start_ms,
+            end_ms,
+            heard: vec![Span { start: 0, end: 1 }],
+            beats: 2,
+            chain: vec![0; 32],
+            served: vec![Served { key: vec![2; 32], bytes: 1 }],
+        };
+        Receipt::new(body, &[3; 64], &[4; 64])
+    }
+
+    fn settlement(index: u64, time_ms: u64, receipts: &[Receipt]) -> Settled {
+        Settled { index, time_ms, root: root_of(receipts) }
+    }
+
+    #[test]
+    fn what_was_settled_is_known_until_it_is_pruned() {
+        let mut receipts = Receipts::default();
+        let (one, two) = (receipt(1, 10, 20), receipt(1, 30, 40));
+        assert_eq!((receipts.add(one.clone()), receipts.add(one.clone())), (Ok(true), Ok(false)));
+        let settled = settlement(5, 100, std::slice::from_ref(&one));
+        receipts.settle(&settled, std::slice::from_ref(&one));
+        assert_eq!((receipts.waiting_len(), receipts.add(one.clone())), (0, Ok(false)));
+        assert_eq!(receipts.settlement_of(&one.id()), Some(5));
+        let listener = PublicKey([1; 32]);
+        for (start, end, busy) in
+            [(0, 9, false), (0, 10, true), (15, 16, true), (20, 30, true), (21, 30, false)]
+        {
+            assert_eq!(receipts.overlaps(&listener, start, end), busy, "{start} to {end}");
+        }
+        assert!(!receipts.overlaps(&PublicKey([2; 32]), 0, 100));
+        receipts.lacks(settlement(6, 120, std::slice::from_ref(&two)));
+        receipts.prune(101);
+        assert!(!receipts.overlaps(&listener, 15, 16));
+        assert_eq!(receipts.lacking().map(|settled| settled.index), Some(6));
+        receipts.prune(121);
+        assert_eq!(receipts.lacking(), None);
+    }
+
+    #[test]
+    fn a_cut_off_file_keeps_what_was_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let all: Vec<Receipt> = (0..5).map(|n| receipt(n, 10, 20)).collect();
+        let (mut files, none) = ReceiptFiles::open(dir.path()).unwrap();
+        assert!(none.is_empty());
+        all.iter().for_each(|one| files.add(one).unwrap());
+        files.sync().unwrap();
+        let path = dir.path().join(WAITING_FILE);
+        let bytes = fs::read(&path).unwrap();
+        let length = bytes.len() / 5;
+        for cut in 0..=bytes.len() {
+            fs::write(&path, &bytes[..cut]).unwrap();
+            let (_, read) = ReceiptFiles::open(dir.path()).unwrap();
+            assert_eq!(read, all[..cut / length]);
+        }
+    }
+
+    #[test]
+    fn settled_files_are_believed_by_their_root() {
+        let dir = tempfile::tempdir().unwrap();
+        let (files, _) = ReceiptFiles::open(dir.path()).unwrap();
+        let mut receipts: Vec<Receipt> = (0..3).map(|n| receipt(n, 10, 20)).collect();
+        receipts.sort_by_key(Receipt::id);
+        let settled = settlement(7, 100, &receipts);
+        assert_eq!(files.settled(&settled).unwrap(), None);
+        files.write_settled(7, &receipts).unwrap();
+        assert_eq!(files.settled(&settled).unwrap(), Some(receipts.clone()));
+        files.write_settled(7, &receipts[..2]).unwrap();
+        assert_eq!(files.settled(&settled).unwrap(), None);
+        files.prune(u64::MAX, |_| Some(100)).unwrap();
+        assert!(!files.settled_path(7).exists());
+    }
+
+    proptest! {
+        #[test]
+        fn records_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = records(&bytes);
+        }
+    }
+}
