@@ -367,6 +367,12 @@ pub struct Play {
     /// Write the file's bytes to standard output, for another program [default: play with mpv or ffplay, if one is there]
     #[arg(long)]
     pub stdout: bool,
+    /// With --stdout: the other program plays the bytes as they come, so the play counts; ends with the song
+    #[arg(long, requires = "stdout")]
+    pub counted: bool,
+    /// Play without being counted: nobody is paid, nothing is burned
+    #[arg(long, conflicts_with = "counted")]
+    pub uncounted: bool,
     /// Only this encoding: ogg, mp3, flac, m4a, aac, opus, wav, aiff, wma, ape, mka
     #[arg(long, value_name = "CONTAINER")]
     pub format: Option<String>,

@@ -146,6 +146,10 @@ pub(super) fn played(report: Value, output: &Output) -> anyhow::Result<()> {
         from(&report.sources),
         report.first_byte_ms
     ));
+    if report.receipts > 0 {
+        let heard = f64::from(u32::try_from(report.heard_ms).unwrap_or(u32::MAX)) / 1_000.0;
+        output.note(&format!("{heard:.1} s were heard; the receipt is on its way to the council"));
+    }
     Ok(())
 }
 

@@ -43,6 +43,7 @@ use crate::{
     config::{self, Config},
     failure::{Failure, Kind},
     library::Library,
+    royalty::{Royalties, access::Access},
     search,
     system::datadir::{DataDir, Lock},
     wallet::Wallet,
@@ -88,6 +89,8 @@ pub struct Peer {
     pub search: Arc<search::Index>,
     /// Who is online with what.
     pub sources: Arc<dyn search::Sources>,
+    /// What this peer is paid and pays for; none without a network or an open wallet.
+    pub royalties: Option<Royalties>,
     /// This peer's seat in the council, if it was given one.
     pub seat: Option<Seat>,
     /// Whether the settings ask for a seat.
@@ -166,6 +169,11 @@ impl Peer {
     pub fn signer(&self) -> Result<&Arc<SecretKey>, Failure> {
         let none = || Failure::new(Kind::NotFound, "there is no wallet here yet");
         self.wallet.as_ref().ok_or_else(none)?.signer()
+    }
+
+    /// The right to hear, as this peer shows it.
+    pub(crate) fn access(&self) -> Option<&Access> {
+        self.royalties.as_ref().map(|royalties| &royalties.access)
     }
 
     /// Adds work that ends with the peer.
