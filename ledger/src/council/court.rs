@@ -17,7 +17,7 @@ use crate::{
     error::FileError,
     ledger::Ledger,
     refusal::Refusal,
-    state::Position,
+    state::{ApplyError, Position},
     tokens::{Settlement, Unsettled},
 };
 
@@ -69,7 +69,7 @@ impl Court {
     ///
     /// # Errors
     /// [`FileError`], or a ledger that cannot be read.
-    pub(crate) fn open(ledger: Ledger, dir: &Path) -> Result<Self, OpenError> {
+    pub fn open(ledger: Ledger, dir: &Path) -> Result<Self, OpenError> {
         let (files, waiting) = ReceiptFiles::open(dir)?;
         let mut receipts = Receipts::default();
         let after = ledger.time_ms().saturating_sub(ledger.economy().window_ms.into());
@@ -107,8 +107,14 @@ impl Court {
             return Ok(None);
         }
         let waiting = self.receipts.waiting();
-        let settlement = self.ledger.settle(time_ms, &waiting, &self.receipts).map_err(fault)?;
-        Ok(Some((settlement, waiting)))
+        match self.ledger.settle(time_ms, &waiting, &self.receipts) {
+            Ok(settlement) => Ok(Some((settlement, waiting))),
+            Err(ApplyError::Refused(refusal)) => {
+                tracing::error!(%refusal, "what waits cannot be settled");
+                Ok(None)
+            }
+            Err(ApplyError::Fault(error)) => Err(fault(error)),
+        }
     }
 
     /// A batch that is in the ledger now.
@@ -173,7 +179,11 @@ impl Court {
         if let Some(Err(refusal)) = in_parallel(receipts, check).into_iter().find(Result::is_err) {
             return not(refusal.to_string());
         }
-        let found = self.ledger.settle(block.time_ms, receipts, &self.receipts).map_err(fault)?;
+        let found = match self.ledger.settle(block.time_ms, receipts, &self.receipts) {
+            Ok(found) => found,
+            Err(ApplyError::Refused(refusal)) => return not(refusal.to_string()),
+            Err(ApplyError::Fault(error)) => return Err(fault(error)),
+        };
         if let Some((_, why)) = found.unsettled.first() {
             return not(format!("a receipt cannot be settled: {why}"));
         }
@@ -265,8 +275,8 @@ impl Chain for Court {
             return Ok(Kept::Settled { index, height: block.map_or(0, |block| block.height) });
         }
         let alone = std::slice::from_ref(receipt);
-        let found = self.ledger.settle(wall_ms, alone, &self.receipts).map_err(fault)?;
-        match found.unsettled.first() {
+        let found = self.ledger.judge_receipts(wall_ms, alone, &self.receipts).map_err(fault)?;
+        match found.first() {
             Some((_, Unsettled::Invalid(invalid))) => return Ok(Kept::Refused(invalid.clone().into())),
             Some((_, why)) if !why.may_change() => {
                 return Ok(Kept::Refused(Refusal::Receipt(why.to_string())));

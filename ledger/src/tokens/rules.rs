@@ -14,7 +14,7 @@ use antiphon_proto::{
 };
 
 use super::{Changes, Draft, Pending, StateKey, TokenView};
-use crate::{refusal::Refusal, state::ApplyError};
+use crate::{error::Fault, refusal::Refusal, state::ApplyError};
 
 type Done = Result<(), ApplyError>;
 
@@ -91,7 +91,7 @@ pub(super) fn payees<V: TokenView + ?Sized>(
     draft: &mut Draft<'_, V>,
     song: &Song,
     units: u64,
-) -> Result<Payees, ApplyError> {
+) -> Result<Payees, Fault> {
     match escrow_of(song) {
         Escrow::Key(_) => {
             let weights: Vec<u64> = song.splits.iter().map(|split| split.basis_points.into()).collect();

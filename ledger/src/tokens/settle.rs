@@ -19,11 +19,7 @@ use antiphon_proto::{
 };
 
 use super::{Draft, StateKey, TokenView, rules};
-use crate::{
-    error::{Fault, ReadError},
-    state::ApplyError,
-    tree::Frontier,
-};
+use crate::{error::Fault, state::ApplyError, tree::Frontier};
 
 /// Bytes of a settlement's parts at most: what is left in a block for the rest.
 const PARTS_BYTES: usize = 62 * 1_024;
@@ -165,13 +161,38 @@ struct Sums {
     known: BTreeMap<SongId, Option<(u64, Rc<Song>)>>,
 }
 
-/// Settles what can be settled of receipts whose form and signatures hold. `time_ms` is the time of the block.
+/// Settles what can be settled of receipts whose form and signatures hold. `time_ms` is the time of the block. Refused as
+/// a whole when no settlement is due then.
 pub(crate) fn settle<V: TokenView + ?Sized>(
     draft: &mut Draft<'_, V>,
     time_ms: u64,
     receipts: &[Receipt],
     earlier: &dyn Earlier,
-) -> Result<Settlement, Fault> {
+) -> Result<Settlement, ApplyError> {
+    let (mut sums, unsettled) = take_in(draft, time_ms, receipts, earlier)?;
+    sums.receipts.sort_unstable();
+    let settled: Vec<usize> = sums.receipts.iter().map(|(_, at)| *at).collect();
+    let epoch = if settled.is_empty() { None } else { Some(sums.finish(draft, time_ms, receipts)?) };
+    Ok(Settlement { epoch, settled, unsettled })
+}
+
+/// Why receipts would not be settled at this time, whether a settlement is due or not.
+pub(crate) fn judge<V: TokenView + ?Sized>(
+    draft: &mut Draft<'_, V>,
+    time_ms: u64,
+    receipts: &[Receipt],
+    earlier: &dyn Earlier,
+) -> Result<Vec<(usize, Unsettled)>, Fault> {
+    take_in(draft, time_ms, receipts, earlier).map(|(_, unsettled)| unsettled)
+}
+
+/// Takes receipts in, play by play.
+fn take_in<V: TokenView + ?Sized>(
+    draft: &mut Draft<'_, V>,
+    time_ms: u64,
+    receipts: &[Receipt],
+    earlier: &dyn Earlier,
+) -> Result<(Sums, Vec<(usize, Unsettled)>), Fault> {
     let (mut unsettled, mut sums) = (Vec::new(), Sums::default());
     let mut groups: BTreeMap<(PublicKey, Session, SongId), Vec<One<'_>>> = BTreeMap::new();
     let mut seen = BTreeSet::new();
@@ -201,10 +222,7 @@ pub(crate) fn settle<V: TokenView + ?Sized>(
             unsettled.extend(play.receipts.iter().map(|one| (one.at, why.clone())));
         }
     }
-    sums.receipts.sort_unstable();
-    let settled: Vec<usize> = sums.receipts.iter().map(|(_, at)| *at).collect();
-    let epoch = if settled.is_empty() { None } else { Some(sums.finish(draft, time_ms, receipts)?) };
-    Ok(Settlement { epoch, settled, unsettled })
+    Ok((sums, unsettled))
 }
 
 fn read(receipt: &Receipt) -> Result<((PublicKey, Session, SongId), &ReceiptBody), Invalid> {
@@ -350,7 +368,7 @@ impl Sums {
             *self.credits.entry(listener).or_default() += TOKEN;
             *self.escrows.entry(rules::escrow_of(song)).or_default() += TOKEN;
         } else {
-            match rules::payees(draft, song, TOKEN).map_err(own_fault)? {
+            match rules::payees(draft, song, TOKEN)? {
                 rules::Payees::Accounts(accounts) => {
                     for (key, units) in accounts {
                         *self.credits.entry(key).or_default() += units;
@@ -375,7 +393,7 @@ impl Sums {
         draft: &mut Draft<'_, V>,
         time_ms: u64,
         receipts: &[Receipt],
-    ) -> Result<Epoch, Fault> {
+    ) -> Result<Epoch, ApplyError> {
         let mut tree = Frontier::new();
         for (_, at) in &self.receipts {
             receipts.get(*at).into_iter().for_each(|receipt| tree.append(&canonical::encode(receipt)));
@@ -399,17 +417,9 @@ impl Sums {
             state: vec![0; 32],
         };
         // Applied, to learn the state after it.
-        rules::settled(draft, &epoch, time_ms).map_err(own_fault)?;
+        rules::settled(draft, &epoch, time_ms)?;
         epoch.state = draft.digest().to_vec();
         Ok(epoch)
-    }
-}
-
-/// What the own sums are refused for is a fault here.
-fn own_fault(error: ApplyError) -> Fault {
-    match error {
-        ApplyError::Fault(fault) => fault,
-        ApplyError::Refused(refusal) => ReadError::Index(format!("settling: {refusal}")).into(),
     }
 }
 

@@ -115,7 +115,9 @@ impl Peer {
         }
         self.check_terms(&selected).await?;
         let counting = match choices.first() {
-            Some(choice) if request.counted => self.count(&selected, choice, sink.sent.subscribe(), progress).await?,
+            Some(choice) if request.counted => {
+                self.count(&selected, choice, sink.sent.subscribe(), progress).await?
+            }
             _ => None,
         };
         let folder = self.data.played();
@@ -175,7 +177,8 @@ impl Peer {
         let Some(wallet) = &self.wallet else { return Ok(()) };
         let (ledger, index, song) = (self.ledger.clone(), selected.index, selected.song.clone());
         let (listener, now_ms) = (wallet.public(), clock::now_ms());
-        let may = tokio::task::spawn_blocking(move || ledger.may_hear(index, &song, &listener, now_ms)).await??;
+        let may =
+            tokio::task::spawn_blocking(move || ledger.may_hear(index, &song, &listener, now_ms)).await??;
         let refused = |why: String| {
             Failure::new(Kind::Failed, format!("{:?} may not be heard: {why}", selected.song.title)).into()
         };
@@ -239,7 +242,8 @@ impl Counting {
         let clock = AbortOnDropHandle::new(tokio::spawn(async move {
             loop {
                 let now = *sent.borrow();
-                let ms = now.first.map_or(0, |first| position_ms(first.elapsed(), duration_ms, now.bytes, total));
+                let ms =
+                    now.first.map_or(0, |first| position_ms(first.elapsed(), duration_ms, now.bytes, total));
                 position_in.send_replace(Position { ms, playing: now.first.is_some() });
                 if ms >= duration_ms {
                     return;

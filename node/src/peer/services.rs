@@ -13,8 +13,8 @@ use antiphon_p2p::{AudioFile, AudioRefusal, AudioSource, LedgerSource, ProofQuer
 use antiphon_proto::{
     ContentHash, PublicKey, canonical, limits,
     wire::{
-        Accepted, AccessToken, AudioRequest, Batch, BatchSeal, Bundle, Kept, LedgerInfo, RegisterReply, RegisterRequest,
-        StreamError, StreamErrorCode, register_reply::Body,
+        Accepted, AccessToken, AudioRequest, Batch, BatchSeal, Bundle, Kept, LedgerInfo, RegisterReply,
+        RegisterRequest, StreamError, StreamErrorCode, register_reply::Body,
     },
 };
 use bytes::Bytes;

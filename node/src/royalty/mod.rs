@@ -73,7 +73,12 @@ impl Royalties {
     ///
     /// # Errors
     /// What the account holds and what is needed; the song's terms.
-    pub(crate) fn song(&self, index: u64, song: &Song, choice: listen::Encoding) -> anyhow::Result<listen::Song> {
+    pub(crate) fn song(
+        &self,
+        index: u64,
+        song: &Song,
+        choice: listen::Encoding,
+    ) -> anyhow::Result<listen::Song> {
         match hearing(&self.ledger, index, song, &self.wallet.public())? {
             Ok(hearing) => Ok(listen::Song {
                 network: self.network,
@@ -92,7 +97,8 @@ impl Royalties {
                     }
                     _ => "",
                 };
-                Err(Failure::new(Kind::Failed, format!("{:?}: {}{advice}", song.title, refused.detail)).into())
+                Err(Failure::new(Kind::Failed, format!("{:?}: {}{advice}", song.title, refused.detail))
+                    .into())
             }
         }
     }
@@ -142,7 +148,8 @@ impl Hearings for Word {
             tracing::warn!(%error, "a play cannot be witnessed");
             PlayRefused::new(PlayRefusalCode::Busy, "the ledger cannot be read")
         };
-        let unknown = || PlayRefused::new(PlayRefusalCode::UnknownSong, "the song is not in this peer's ledger");
+        let unknown =
+            || PlayRefused::new(PlayRefusalCode::UnknownSong, "the song is not in this peer's ledger");
         let index = self.0.by_song_id(song).map_err(busy)?.ok_or_else(unknown)?;
         let found = self.0.song(index).map_err(busy)?.ok_or_else(unknown)?;
         hearing(&self.0, index, &found, listener).map_err(busy)?
@@ -155,9 +162,13 @@ mod tests {
 
     #[test]
     fn amounts_as_people_write_them() {
-        for (units, text) in
-            [(0, "0"), (1, "0.00000001"), (100_000_000, "1"), (150_000_000, "1.5"), (12_345_678_901, "123.45678901")]
-        {
+        for (units, text) in [
+            (0, "0"),
+            (1, "0.00000001"),
+            (100_000_000, "1"),
+            (150_000_000, "1.5"),
+            (12_345_678_901, "123.45678901"),
+        ] {
             assert_eq!(tokens(units), text);
         }
     }
