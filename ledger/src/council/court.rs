@@ -59,7 +59,8 @@ pub(super) fn belong(blocks: &[Vec<u8>], receipts: &[Receipt]) -> bool {
     }
 }
 
-fn settled(block: &Block, epoch: &Epoch) -> Option<Settled> {
+/// What a settlement in the ledger says of its receipts.
+pub(super) fn settled(block: &Block, epoch: &Epoch) -> Option<Settled> {
     let root = epoch.receipts_root[..].try_into().ok()?;
     Some(Settled { index: block.index, time_ms: block.time_ms, root })
 }

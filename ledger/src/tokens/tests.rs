@@ -519,11 +519,13 @@ fn parameters_change_but_floor_and_cap() {
     assert_eq!(town.pending.tokens.economy().threshold_plays, 5);
 }
 
+/// Listener, song, servers with bytes, seconds heard, how long ago it ended.
+type RandomPlay = (u8, u8, Vec<(u8, u16)>, u32, u32);
+
 /// One thing that happens in a random history.
 #[derive(Debug, Clone)]
 enum Step {
-    /// Listener, song, servers with bytes, seconds heard, how long ago it ended.
-    Plays(Vec<(u8, u8, Vec<(u8, u16)>, u32, u32)>),
+    Plays(Vec<RandomPlay>),
     Transfer(u8, u8, u64),
     Buy(u8, u8),
     Grant(u8),
