@@ -4,7 +4,6 @@ use std::path::Path;
 
 use antiphon_proto::{
     limits,
-    play::ReceiptId,
     wire::{Block, Epoch, Receipt, Registration, block, registration},
 };
 
@@ -130,7 +129,9 @@ impl Court {
         let window = self.ledger.economy().window_ms;
         let before = block.time_ms.saturating_sub(u64::from(window)).saturating_sub(limits::CLOCK_AHEAD_MS);
         self.receipts.prune(before);
-        self.drop_ancient(block.time_ms, window);
+        if self.receipts.lacking().is_none() {
+            self.drop_hopeless(block.time_ms)?;
+        }
         self.files.rewrite(&self.receipts.waiting()).map_err(fault)?;
         let time_of = |index| match self.ledger.parsed(index) {
             Ok(Some(block)) if matches!(block.body, Some(block::Body::Epoch(_))) => Some(block.time_ms),
@@ -141,19 +142,14 @@ impl Court {
         self.files.prune(block.time_ms, time_of).map_err(fault)
     }
 
-    /// Those whose window is over wait for nothing.
-    fn drop_ancient(&mut self, time_ms: u64, window_ms: u32) {
-        let old: Vec<ReceiptId> = self
-            .receipts
-            .waiting()
-            .iter()
-            .filter(|receipt| {
-                let end = receipt.body.as_ref().map_or(0, |body| body.end_ms);
-                end.saturating_add(window_ms.into()) < time_ms
-            })
-            .map(Receipt::id)
-            .collect();
-        old.iter().for_each(|id| self.receipts.forget(id));
+    /// Those that can never be settled wait for nothing: their window is over, or their time was paid for.
+    fn drop_hopeless(&mut self, time_ms: u64) -> Result<(), ChainFault> {
+        let waiting = self.receipts.waiting();
+        let found = self.ledger.judge_receipts(time_ms, &waiting, &self.receipts).map_err(fault)?;
+        for (at, _) in found.iter().filter(|(_, why)| !why.may_change()) {
+            waiting.get(*at).into_iter().for_each(|receipt| self.receipts.forget(&receipt.id()));
+        }
+        Ok(())
     }
 
     /// Holds a settlement against its receipts: the same must come of them here.

@@ -1,6 +1,7 @@
 //! From receipts to a settlement, the same on every member, in whatever order they came.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     rc::Rc,
 };
@@ -210,7 +211,8 @@ fn take_in<V: TokenView + ?Sized>(
     let mut plays: Vec<Play<'_>> = groups
         .into_iter()
         .map(|((listener, _, song), mut receipts)| {
-            receipts.sort_unstable_by_key(|one| (one.body.start_ms, one.id));
+            // Of two of one witness the longer one: an answer was lost, and the other side has what was before it.
+            receipts.sort_unstable_by_key(|one| (one.body.start_ms, Reverse(one.body.end_ms), one.id));
             Play { listener, song, receipts }
         })
         .collect();
@@ -379,7 +381,7 @@ impl Sums {
         }
         // Who served most comes first, and gets what rounding leaves.
         let mut servers: Vec<(PublicKey, u64)> = served.iter().map(|(key, bytes)| (*key, *bytes)).collect();
-        servers.sort_by_key(|(key, bytes)| (std::cmp::Reverse(*bytes), *key));
+        servers.sort_by_key(|(key, bytes)| (Reverse(*bytes), *key));
         let weights: Vec<u64> = servers.iter().map(|(_, bytes)| *bytes).collect();
         for ((key, _), units) in servers.iter().zip(divide(TOKEN, &weights)) {
             *self.credits.entry(*key).or_default() += units;
@@ -436,14 +438,14 @@ fn heard(play: &Play<'_>, duration_ms: u32) -> Result<u64, Unsettled> {
     Ok(heard.total_ms())
 }
 
-/// Who has served a play, and how much.
+/// Who has served a play, and how much: each receipt says it of the whole play so far.
 fn served(play: &Play<'_>) -> BTreeMap<PublicKey, u64> {
-    let mut sums: BTreeMap<PublicKey, u64> = BTreeMap::new();
+    let mut most: BTreeMap<PublicKey, u64> = BTreeMap::new();
     for served in play.receipts.iter().flat_map(|one| &one.body.served) {
         if let Ok(key) = PublicKey::try_from(&served.key[..]) {
-            let bytes = sums.entry(key).or_default();
-            *bytes = bytes.saturating_add(served.bytes);
+            let bytes = most.entry(key).or_default();
+            *bytes = served.bytes.max(*bytes);
         }
     }
-    sums
+    most
 }

@@ -350,6 +350,19 @@ fn a_play_goes_on_with_another_witness() {
 }
 
 #[test]
+fn of_two_receipts_of_one_witness_the_longer_counts() {
+    let fans = song(0);
+    let mut town = Town::new(vec![fans.clone()]);
+    // Began at the same time; 80 seconds are not enough, 100 are.
+    let short = Heard { seconds: 80, ..Heard::new(1, &fans, NOW - 20_000) }.receipt();
+    let long = Heard::new(1, &fans, NOW).receipt();
+    for receipts in [[short.clone(), long.clone()], [long, short]] {
+        let found = town.settlement(NOW, &receipts);
+        assert_eq!((found.settled.len(), found.unsettled.len()), (1, 1));
+    }
+}
+
+#[test]
 fn a_settlement_that_says_something_else_is_refused() {
     let fans = song(0);
     let mut town = Town::new(vec![fans.clone()]);
