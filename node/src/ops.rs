@@ -279,12 +279,13 @@ pub async fn execute(
         }
         Request::Get(request) => {
             let (send, receive) = watch::channel(Default::default());
-            let report = with_progress(peer.get(request, &send), receive, tell).await?;
+            let report = with_progress(Box::pin(peer.get(request, &send)), receive, tell).await?;
             serde_json::to_value(report)?
         }
         Request::Play(request) => {
             let (send, receive) = watch::channel(Default::default());
-            serde_json::to_value(with_progress(peer.play(request, music, &send), receive, tell).await?)?
+            let playing = Box::pin(peer.play(request, music, &send));
+            serde_json::to_value(with_progress(playing, receive, tell).await?)?
         }
         Request::Search(request) => search_ops::search(peer, request, running, tell).await?,
         Request::Discover(request) => search_ops::discover(peer, request, running).await?,
