@@ -94,8 +94,8 @@ struct World {
     decided: Vec<(SealedBatch, End)>,
     artist: Artist,
     songs: u64,
-    /// Receipts that a member has said it keeps.
-    kept: Vec<Registration>,
+    /// Receipts that a member has said it keeps, and which one.
+    kept: Vec<(usize, Registration)>,
     /// Tickets by node, and what they are for.
     asked: BTreeMap<(usize, u64), Registration>,
     answers: Vec<(usize, Registration, Answer)>,
@@ -308,7 +308,7 @@ impl World {
                         && !self.nodes[node].reckless
                         && matches!(answer, Answer::Kept | Answer::Accepted { .. })
                     {
-                        self.kept.push(asked.clone());
+                        self.kept.push((node, asked.clone()));
                     }
                     if let Answer::Accepted { index, height } = &answer
                         && !is_receipt
@@ -473,11 +473,17 @@ impl World {
         self.submit_again(node, Registration { body: Some(registration::Body::Receipt(receipt)) });
     }
 
-    /// Whether every receipt that a member has said it keeps is settled at all of these.
+    /// Receipts that one of these has said it keeps. What a member kept that was voted out is handed in again, by whoever
+    /// heard that it is kept and not that it is settled.
+    fn kept_by(&self, nodes: &[usize]) -> impl Iterator<Item = &Registration> {
+        self.kept.iter().filter(|(node, _)| nodes.contains(node)).map(|(_, kept)| kept)
+    }
+
+    /// Whether every receipt that one of these members has said it keeps is settled at all of them.
     fn all_settled(&self, nodes: &[usize]) -> bool {
         nodes.iter().all(|node| {
             let chain = &self.nodes[*node].chain;
-            self.kept.iter().all(|kept| chain.has_settled(kept))
+            self.kept_by(nodes).all(|kept| chain.has_settled(kept))
         })
     }
 
@@ -490,7 +496,7 @@ impl World {
                 assert_eq!(chain(pair[0]).tokens(), chain(pair[1]).tokens(), "{pair:?}");
             }
         }
-        let mut kept: Vec<_> = self.kept.iter().map(antiphon_proto::canonical::encode).collect();
+        let mut kept: Vec<_> = self.kept_by(nodes).map(antiphon_proto::canonical::encode).collect();
         kept.sort();
         kept.dedup();
         // More may have come in whose answer was lost.
