@@ -227,6 +227,7 @@ impl<'c> Opening<'c> {
             artist_names: self.config.library.artist_names.iter().map(|name| name.to_lowercase()).collect(),
             network: ledger.network(),
             stamp_bits,
+            terms: self.config.library.terms()?,
             wallet: wallet.clone(),
         };
         let analyzer = self.config.library.analyzer();
@@ -241,7 +242,7 @@ impl<'c> Opening<'c> {
             workers: self.config.library.workers,
         }));
         let royalties = self.royalties(&ledger, network.as_ref(), wallet.as_ref(), &orders).await?;
-        self.desk.open(ledger.clone(), library.clone(), orders);
+        self.desk.open(ledger.clone(), library.clone(), orders.clone());
         let search = search::Index::new(&self.data.search(), &ledger.network(), Arc::new(ledger.clone()));
         let peer = Peer {
             data: self.data.clone(),
@@ -259,6 +260,7 @@ impl<'c> Opening<'c> {
             tasks: Mutex::new(JoinSet::new()),
             seat,
             royalties,
+            orders,
             settings: self.config.library.clone(),
             config_names_a_key: self.config.council.key.is_some(),
             _lock: lock,
