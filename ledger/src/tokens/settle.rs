@@ -336,7 +336,8 @@ impl Sums {
         {
             return Ok(Err(Unsettled::Full));
         }
-        let shares = 1 + u64::from(discovery) + u64::from(!served.is_empty());
+        let names_artist = rules::escrow_of(&song).is_some();
+        let shares = u64::from(names_artist) + u64::from(discovery) + u64::from(!served.is_empty());
         let room = economy.cap_units.saturating_sub(supply).saturating_sub(self.minted);
         let minted = if room >= shares * TOKEN { shares * TOKEN } else { 0 };
         if minted > 0 {
@@ -368,7 +369,9 @@ impl Sums {
     ) -> Result<(), Fault> {
         if discovery {
             *self.credits.entry(listener).or_default() += TOKEN;
-            *self.escrows.entry(rules::escrow_of(song)).or_default() += TOKEN;
+            if let Some(escrow) = rules::escrow_of(song) {
+                *self.escrows.entry(escrow).or_default() += TOKEN;
+            }
         } else {
             match rules::payees(draft, song, TOKEN)? {
                 rules::Payees::Accounts(accounts) => {
@@ -377,6 +380,7 @@ impl Sums {
                     }
                 }
                 rules::Payees::Escrow(escrow) => *self.escrows.entry(escrow).or_default() += TOKEN,
+                rules::Payees::Nobody => {}
             }
         }
         // Who served most comes first, and gets what rounding leaves.

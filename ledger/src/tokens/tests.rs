@@ -263,6 +263,23 @@ fn a_server_is_paid_by_its_bytes_and_not_for_its_own_listening() {
 }
 
 #[test]
+fn a_song_without_an_artist_pays_no_artist() {
+    let nameless = Song { artist: "  ".into(), ..song(0) };
+    let mut town = Town::new(vec![nameless.clone(), with_terms(nameless.clone(), TermsKind::Purchase, 5)]);
+    assert_eq!(town.settle(NOW, &[Heard::new(1, &nameless, NOW).receipt()]), 1);
+    assert_eq!((town.units(1), town.units(50), town.pending.tokens.supply()), (TOKEN, TOKEN, 2 * TOKEN));
+    let sold = town.memory.songs[1].id();
+    let record = Purchase {
+        buyer: key(1).0.to_vec(),
+        song_id: sold.0.to_vec(),
+        price: 5,
+        sequence: 1,
+        ..Purchase::default()
+    };
+    assert!(matches!(town.apply(|draft| purchase(draft, &record, 9, NOW)), Err(Refusal::Terms(_))));
+}
+
+#[test]
 fn nothing_is_minted_past_the_cap() {
     let fans = song(0);
     let economy = Economy { floor_units: 0, cap_units: 10 * TOKEN, ..DEFAULT };

@@ -151,6 +151,10 @@ impl Peer {
                     (report.resumed_bytes, report.first_byte_ms) = (got.resumed_bytes, sink.first_byte_ms());
                     report.sources.clone_from(&got.sources);
                     self.tidy_played(&folder, &got);
+                    // A short song is there before anything was told of it.
+                    let bytes = got.wanted.bytes;
+                    let (verified_bytes, total) = (bytes, bytes);
+                    progress.send_replace(GetProgress { verified_bytes, total, sources: got.sources });
                     sink.end(request.counted).await;
                     if let Some(counting) = counting {
                         let counted = counting.finish().await;

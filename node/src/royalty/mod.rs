@@ -17,7 +17,6 @@ use antiphon_ledger::{Ledger, ReadError};
 use antiphon_p2p::{Hearing, Network, PlayRefused};
 use antiphon_proto::{
     NetworkId, PublicKey, SecretKey, SongId,
-    economy::TOKEN,
     wire::{PlayRefusalCode, Song},
 };
 
@@ -25,6 +24,7 @@ use self::{access::Access, listen::Connected, outbox::Outbox, witness::Hearings}
 use crate::{
     failure::{Failure, Kind},
     system::clock,
+    tokens,
 };
 
 /// All that a peer needs to be paid and to pay.
@@ -104,16 +104,6 @@ impl Royalties {
     }
 }
 
-/// Tokens, for people: units as a decimal number.
-#[must_use]
-pub fn tokens(units: u64) -> String {
-    let (whole, rest) = (units / TOKEN, units % TOKEN);
-    if rest == 0 {
-        return whole.to_string();
-    }
-    format!("{whole}.{rest:08}").trim_end_matches('0').to_owned()
-}
-
 /// Whether a listener may hear a song and can pay for it.
 fn hearing(
     ledger: &Ledger,
@@ -130,8 +120,8 @@ fn hearing(
         let why = format!(
             "it has had {} plays, so that hearing it burns {} tokens, and the account holds {}",
             state.plays,
-            tokens(burn),
-            tokens(there)
+            tokens::format(burn),
+            tokens::format(there)
         );
         return Ok(Err(PlayRefused::new(PlayRefusalCode::CannotPay, why)));
     }
@@ -153,23 +143,5 @@ impl Hearings for Word {
         let index = self.0.by_song_id(song).map_err(busy)?.ok_or_else(unknown)?;
         let found = self.0.song(index).map_err(busy)?.ok_or_else(unknown)?;
         hearing(&self.0, index, &found, listener).map_err(busy)?
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::tokens;
-
-    #[test]
-    fn amounts_as_people_write_them() {
-        for (units, text) in [
-            (0, "0"),
-            (1, "0.00000001"),
-            (100_000_000, "1"),
-            (150_000_000, "1.5"),
-            (12_345_678_901, "123.45678901"),
-        ] {
-            assert_eq!(tokens(units), text);
-        }
     }
 }
