@@ -37,8 +37,8 @@ use prometheus_client::registry::Registry;
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use self::council::Seat;
 pub(crate) use self::open::{Dialled, Opening};
+use self::{council::Seat, orders::Orders};
 use crate::{
     config::{self, Config},
     failure::{Failure, Kind},
@@ -84,6 +84,8 @@ pub struct Peer {
     pub wallet: Option<Wallet>,
     /// Settings of the library.
     pub settings: config::Library,
+    /// Where registrations go.
+    pub orders: Arc<dyn Orders>,
     /// Songs by words and names.
     pub search: Arc<search::Index>,
     /// Who is online with what.

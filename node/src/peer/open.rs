@@ -220,6 +220,7 @@ impl<'c> Opening<'c> {
             artist_names: self.config.library.artist_names.iter().map(|name| name.to_lowercase()).collect(),
             network: ledger.network(),
             stamp_bits,
+            terms: self.config.library.terms()?,
             wallet: wallet.clone(),
         };
         let analyzer = self.config.library.analyzer();
@@ -233,7 +234,7 @@ impl<'c> Opening<'c> {
             orders: orders.clone(),
             workers: self.config.library.workers,
         }));
-        self.desk.open(ledger.clone(), library.clone(), orders);
+        self.desk.open(ledger.clone(), library.clone(), orders.clone());
         let search = search::Index::new(&self.data.search(), &ledger.network(), Arc::new(ledger.clone()));
         let peer = Peer {
             data: self.data.clone(),
@@ -250,6 +251,7 @@ impl<'c> Opening<'c> {
             following: watch::Sender::default(),
             tasks: Mutex::new(JoinSet::new()),
             seat,
+            orders,
             settings: self.config.library.clone(),
             config_names_a_key: self.config.council.key.is_some(),
             _lock: lock,
