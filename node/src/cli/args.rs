@@ -194,6 +194,7 @@ pub enum Network {
 
 /// What plays are. The defaults are those of a network that says nothing of it; for a change, what is so now.
 #[derive(Debug, Clone, Copy, Default, Args)]
+#[group(skip)]
 pub struct Parameters {
     /// Plays of a song up to which its listeners are discoverers
     #[arg(long, value_name = "N")]
@@ -369,6 +370,7 @@ pub enum Council {
 
 /// How long a motion is open.
 #[derive(Debug, Clone, Copy, Args)]
+#[group(skip)]
 pub struct Open {
     /// Heights from now on in which it may be decided
     #[arg(long, value_name = "N", default_value_t = 100_000)]

@@ -60,7 +60,7 @@ impl Accounts {
             let at = self.next;
             let block = ledger.parsed(at)?.with_context(|| format!("the ledger ends before block {at}"))?;
             self.take(ledger, &block)?;
-            if at % LOOK_EVERY == 0 && !tell(0) {
+            if at.is_multiple_of(LOOK_EVERY) && !tell(0) {
                 return Err(super::interrupted());
             }
         }

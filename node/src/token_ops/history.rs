@@ -90,7 +90,7 @@ impl<'l> Walk<'l> {
             if let Some(block) = self.ledger.parsed(left)? {
                 entries.extend(self.line(&block)?);
             }
-            if left % TELL_EVERY == 0 && !progress(size.saturating_sub(left), size) {
+            if left.is_multiple_of(TELL_EVERY) && !progress(size.saturating_sub(left), size) {
                 return Err(Failure::new(Kind::Failed, "interrupted").into());
             }
         }
