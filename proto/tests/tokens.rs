@@ -3,8 +3,6 @@
 
 mod common;
 
-use std::{fs, path::PathBuf};
-
 use antiphon_proto::{
     SecretKey, SongId, canonical,
     economy::DEFAULT,
@@ -17,18 +15,8 @@ use antiphon_proto::{
         Transfer, block, council_act, play_message, play_reply, ruling,
     },
 };
-use data_encoding::HEXLOWER;
+use common::golden;
 use proptest::prelude::*;
-
-fn golden(name: &str, bytes: &[u8]) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{name}.hex"));
-    let text: String = bytes.chunks(32).map(|line| HEXLOWER.encode(line) + "\n").collect::<Vec<_>>().concat();
-    if std::env::var_os("ANTIPHON_BLESS").is_some() {
-        fs::write(&path, &text).unwrap();
-    }
-    let frozen = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    assert_eq!(frozen, text, "{name} no longer has its frozen bytes");
-}
 
 fn key(number: u8) -> Vec<u8> {
     vec![number; 32]
