@@ -105,10 +105,16 @@ impl City {
 
 /// Somebody with a wallet who keeps nothing that was played, so that each play comes from others.
 fn person() -> Machine {
+    person_with("")
+}
+
+/// The same, with further settings of the library.
+fn person_with(settings: &str) -> Machine {
     let machine = Machine::new();
     let folder = machine.path("home/.config/antiphon");
     fs::create_dir_all(&folder).unwrap();
-    fs::write(folder.join("config.toml"), "[library]\nkeep_played = false\n").unwrap();
+    let text = format!("[library]\nkeep_played = false\n{settings}");
+    fs::write(folder.join("config.toml"), text).unwrap();
     machine
 }
 
@@ -178,17 +184,22 @@ fn wait_online(machine: &Machine, songs: u64) {
 #[test]
 fn plays_are_paid_to_the_unit() {
     let city = City::new(4);
-    let (one, two, artist) = (person(), person(), person());
+    let (one, two) = (person(), person());
+    let artist = person_with("artist_names = [\"The Choir\"]\nterms = \"purchase\"\nprice = \"0.5\"\n");
     let (first, second) = (person(), person());
     let folder = first.music().join("The Fans/Debut");
     fs::create_dir_all(&folder).unwrap();
     tune(&folder.join("Anthem.wav"), 7, SECONDS);
     let mut server_one = Some(city.join(&first));
     common::wait_scanned(&first, 1);
+    let folder = artist.music().join("The Choir/Debut");
+    fs::create_dir_all(&folder).unwrap();
+    tune(&folder.join("Hymn.wav"), 9, SECONDS);
     let _artist = city.join(&artist);
+    common::wait_scanned(&artist, 1);
     let (_listener_one, _listener_two) = (city.join(&one), city.join(&two));
-    wait_online(&one, 1);
-    wait_online(&two, 1);
+    wait_online(&one, 2);
+    wait_online(&two, 2);
 
     // Two plays while the song is being discovered, each from another server. Each brings one token to the listener,
     // one to the server, and one into the escrow of the name, since a fan has registered the song.
@@ -203,11 +214,11 @@ fn plays_are_paid_to_the_unit() {
     );
 
     let _server_two = city.join(&second);
-    wait_online(&second, 1);
+    wait_online(&second, 2);
     second.json(&["get", "Anthem"]);
     // Only the second server is left.
     server_one.take().unwrap().stop();
-    wait_online(&two, 1);
+    wait_online(&two, 2);
     plays(&two, "Anthem");
     wait_plays(&[&one, &two, &second, &artist], "Anthem", 2);
     assert_eq!((units(&two), units(&second)), (TOKEN, TOKEN));
@@ -247,6 +258,20 @@ fn plays_are_paid_to_the_unit() {
     );
     let balance = one.json(&["wallet", "balance"]);
     assert_eq!(balance["supply_units"], 8 * TOKEN - burned, "{balance}");
+
+    // A song with a price is not served to who has not paid, whoever asks: the answer names the price. Payment, the
+    // artist's share and the right are one block.
+    let refused = two.run(&["get", "Hymn"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("0.5"), "{said}");
+    let bought = two.json(&["wallet", "buy", "Hymn", "--yes"]);
+    assert_eq!((units(&two), units(&artist)), (TOKEN / 2, 3 * TOKEN + TOKEN / 2), "{bought}");
+    let again = two.run(&["wallet", "buy", "Hymn", "--yes"]);
+    assert_eq!(again.status.code(), Some(1), "it is bought already");
+    wait_for("the artist to know of the purchase", || {
+        two.command().args(["get", "Hymn"]).output().unwrap().status.success().then_some(())
+    });
+    assert!(!one.run(&["get", "Hymn"]).status.success(), "it was not bought by this one");
 
     // Who cannot pay is told before anything is played.
     let (worked, said) = {
