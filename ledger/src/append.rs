@@ -20,7 +20,7 @@ use crate::{
         View,
     },
     store::{NewBatch, Store, Tip},
-    tokens::{self, Draft, Earlier, Pending, Settlement, StateKey, TokenView},
+    tokens::{self, Draft, Earlier, Pending, Settlement, StateKey, TokenView, Unsettled},
 };
 
 /// Records that one thread checks: below this, starting it costs more than it saves.
@@ -259,17 +259,33 @@ impl Ledger {
     /// batch, if it is later). Nothing changes.
     ///
     /// # Errors
-    /// [`Fault`] when the ledger cannot be read.
+    /// [`ApplyError::Refused`] when no settlement is due, a failure when the ledger cannot be read.
     pub fn settle(
         &self,
         time_ms: u64,
         receipts: &[wire::Receipt],
         earlier: &dyn Earlier,
-    ) -> Result<Settlement, Fault> {
+    ) -> Result<Settlement, ApplyError> {
         let tip = self.0.store.tip();
         let (pending, mut view) = (Pending::new(tip.tokens), Stored(&self.0.store));
         let mut draft = Draft::new(&mut view, &pending);
         tokens::settle(&mut draft, time_ms.max(tip.position.time_ms), receipts, earlier)
+    }
+
+    /// Why receipts, whose form and signatures hold, would not be settled at this time; nothing of those that would.
+    ///
+    /// # Errors
+    /// As [`Ledger::settle`].
+    pub fn judge_receipts(
+        &self,
+        time_ms: u64,
+        receipts: &[wire::Receipt],
+        earlier: &dyn Earlier,
+    ) -> Result<Vec<(usize, Unsettled)>, Fault> {
+        let tip = self.0.store.tip();
+        let (pending, mut view) = (Pending::new(tip.tokens), Stored(&self.0.store));
+        let mut draft = Draft::new(&mut view, &pending);
+        tokens::judge(&mut draft, time_ms.max(tip.position.time_ms), receipts, earlier)
     }
 
     /// Holds a batch that somebody else proposes against every rule, as if it were to be appended. Returns the end of

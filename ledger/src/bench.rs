@@ -164,13 +164,13 @@ impl Town {
     /// What receipts amount to, as [`Ledger::settle`].
     ///
     /// # Errors
-    /// [`Fault`].
+    /// As [`Ledger::settle`].
     pub fn settle(
         &mut self,
         time_ms: u64,
         receipts: &[Receipt],
         earlier: &dyn Earlier,
-    ) -> Result<Settlement, Fault> {
+    ) -> Result<Settlement, ApplyError> {
         let pending = Pending::new(self.tokens);
         tokens::settle(&mut Draft::new(&mut self.memory, &pending), time_ms, receipts, earlier)
     }

@@ -72,7 +72,8 @@ fn forge(dir: &Path, batches: &[Vec<Block>], sealed: impl Fn(usize) -> bool) {
                 time_ms: last.time_ms,
             };
             let root = tree.root();
-            let proposal = Proposal { first: 0, blocks: vec![], receipts: vec![], verdicts: vec![], end, root };
+            let proposal =
+                Proposal { first: 0, blocks: vec![], receipts: vec![], verdicts: vec![], end, root };
             all.push((tree.size(), sealer(&network()).seal(&proposal)));
         }
     }

@@ -8,8 +8,11 @@ use std::{
 
 use antiphon_fingerprint::{Analyzer, AnalyzerConfig, FfmpegChoice};
 use antiphon_p2p::{RelayLimits, UploadLimits};
+use antiphon_proto::wire::{self, TermsKind};
 use anyhow::{Context, bail};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+use crate::tokens;
 
 /// Prefix of settings in the environment.
 const ENVIRONMENT: &str = "ANTIPHON__";
@@ -47,6 +50,12 @@ pub struct Library {
     /// Artist names that are yours. Songs by them are registered with your wallet key as the artist's and all of the
     /// artist's share to it; all others are registered as a fan, and the artist's share waits for the artist.
     pub artist_names: Vec<String>,
+    /// What listeners owe for songs by these names: `open`, `pay_per_play`, `purchase` or `grant`. It stands in a song's
+    /// record for ever; songs that are registered already keep what they have.
+    pub terms: Terms,
+    /// The price in tokens, in quotes: `"1.5"`. For pay_per_play and purchase.
+    #[serde(deserialize_with = "price")]
+    pub price: Option<u64>,
     /// The `ffmpeg` program, needed for WMA only. Unset: looked for in PATH.
     pub ffmpeg: Option<PathBuf>,
     /// Files read at the same time. 0: one for each core.
@@ -65,6 +74,8 @@ impl Default for Library {
             folders: Vec::new(),
             watch: true,
             artist_names: Vec::new(),
+            terms: Terms::default(),
+            price: None,
             ffmpeg: None,
             workers: 0,
             share_downloads: true,
@@ -74,7 +85,62 @@ impl Default for Library {
     }
 }
 
+/// What listeners owe.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Terms {
+    /// Nothing.
+    #[default]
+    Open,
+    /// The price for each play.
+    PayPerPlay,
+    /// The price once.
+    Purchase,
+    /// The artist's grant.
+    Grant,
+}
+
+/// Tokens as text: a number of TOML with a point would be a float, which has no exact units.
+fn price<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    match toml::Value::deserialize(from)? {
+        toml::Value::String(text) => tokens::parse(&text).map(Some).map_err(de::Error::custom),
+        toml::Value::Integer(whole) => tokens::parse(&whole.to_string()).map(Some).map_err(de::Error::custom),
+        _ => Err(de::Error::custom("price: write the tokens in quotes, as in price = \"1.5\"")),
+    }
+}
+
 impl Library {
+    /// The terms of own songs; none when they are open.
+    ///
+    /// # Errors
+    /// Settings that contradict each other, by their names.
+    pub fn terms(&self) -> anyhow::Result<Option<wire::Terms>> {
+        let kind = match self.terms {
+            Terms::Open => TermsKind::Open,
+            Terms::PayPerPlay => TermsKind::PayPerPlay,
+            Terms::Purchase => TermsKind::Purchase,
+            Terms::Grant => TermsKind::Grant,
+        };
+        let price = match (kind, self.price) {
+            (TermsKind::PayPerPlay | TermsKind::Purchase, None) => {
+                bail!("library.terms asks for a price: set library.price, as in price = \"1.5\"")
+            }
+            (TermsKind::PayPerPlay | TermsKind::Purchase, Some(0)) => {
+                bail!("library.price is 0: leave library.terms and library.price out for songs that are free")
+            }
+            (TermsKind::PayPerPlay | TermsKind::Purchase, Some(price)) => price,
+            (_, Some(_)) => {
+                bail!("library.price is of use only with library.terms = \"pay_per_play\" or \"purchase\"")
+            }
+            (TermsKind::Open, None) => return Ok(None),
+            (TermsKind::Grant, None) => 0,
+        };
+        if self.artist_names.is_empty() {
+            bail!("library.terms are those of your own songs: name yourself in library.artist_names");
+        }
+        Ok(Some(wire::Terms { kind: kind.into(), price }))
+    }
+
     /// Decoders as these settings want them.
     #[must_use]
     pub fn analyzer(&self) -> Analyzer {
@@ -334,7 +400,9 @@ impl Config {
                     .with_context(|| format!("in the environment variable {name}"))?;
             }
         }
-        table.try_into().context("in the settings (see the README for every key)")
+        let config: Self = table.try_into().context("in the settings (see the README for every key)")?;
+        config.library.terms().context("in the settings")?;
+        Ok(config)
     }
 }
 
@@ -409,6 +477,36 @@ mod tests {
             (config.http.addr, config.http.serve_log),
             ("127.0.0.1:80".parse().ok(), "[::1]:90".parse().ok())
         );
+    }
+
+    #[test]
+    fn terms_of_own_songs() {
+        let named = "[library]\nartist_names = [\"me\"]\n";
+        let terms =
+            |more: &str| load(&format!("{named}{more}"), &[]).map(|config| config.library.terms().unwrap());
+        assert_eq!(terms("").unwrap(), None);
+        assert_eq!(terms("terms = \"open\"\n").unwrap(), None);
+        let bought = terms("terms = \"purchase\"\nprice = \"1.5\"\n").unwrap().unwrap();
+        assert_eq!((bought.kind(), bought.price), (TermsKind::Purchase, 150_000_000));
+        let granted = terms("terms = \"grant\"\n").unwrap().unwrap();
+        assert_eq!((granted.kind(), granted.price), (TermsKind::Grant, 0));
+        let environment = [("ANTIPHON__LIBRARY__TERMS", "pay_per_play"), ("ANTIPHON__LIBRARY__PRICE", "2")];
+        let paid = load(named, &environment).unwrap().library.terms().unwrap().unwrap();
+        assert_eq!((paid.kind(), paid.price), (TermsKind::PayPerPlay, 200_000_000));
+        for (bad, key) in [
+            ("terms = \"purchase\"\n", "library.price"),
+            ("terms = \"purchase\"\nprice = \"0\"\n", "library.price"),
+            ("terms = \"purchase\"\nprice = 1.5\n", "price = \"1.5\""),
+            ("terms = \"purchase\"\nprice = \"much\"\n", "much"),
+            ("price = \"1\"\n", "library.price"),
+            ("terms = \"grant\"\nprice = \"1\"\n", "library.price"),
+            ("terms = \"free\"\n", "free"),
+        ] {
+            let error = format!("{:#}", terms(bad).unwrap_err());
+            assert!(error.contains(key), "{bad}: {error}");
+        }
+        let error = load("[library]\nterms = \"grant\"\n", &[]).unwrap_err();
+        assert!(format!("{error:#}").contains("library.artist_names"), "{error:#}");
     }
 
     #[test]

@@ -3,15 +3,21 @@
 
 use std::{fmt::Write as _, path::Path};
 
-use antiphon_proto::{PublicKey, limits, wire::Genesis};
+use antiphon_proto::{
+    PublicKey, economy, limits,
+    wire::{self, Genesis},
+};
 use anyhow::{Context, bail};
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use serde::Deserialize;
 
+use crate::tokens;
+
 /// Bytes of a document that are read at most: 128 members with a comment each.
 const FILE_BYTES: usize = 4 * limits::GENESIS_BYTES;
 
-/// The document. Every field must be there: a default that changes would change the network.
+/// The document. Every field must be there, but for the economy, whose defaults are a part of the format: a default that
+/// changes would change the network.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
@@ -22,6 +28,34 @@ struct Document {
     members: Vec<String>,
     stamp_bits: u32,
     batch_quota: u32,
+    economy: Option<Economy>,
+}
+
+/// What plays are worth: all of it or nothing.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Economy {
+    floor_units: u64,
+    cap_units: u64,
+    threshold_plays: u32,
+    coverage_basis_points: u32,
+    heartbeat_ms: u32,
+    epoch_ms: u32,
+    window_ms: u32,
+}
+
+impl From<Economy> for wire::Economy {
+    fn from(economy: Economy) -> Self {
+        Self {
+            floor_units: economy.floor_units,
+            cap_units: economy.cap_units,
+            threshold_plays: economy.threshold_plays,
+            coverage_basis_points: economy.coverage_basis_points,
+            heartbeat_ms: economy.heartbeat_ms,
+            epoch_ms: economy.epoch_ms,
+            window_ms: economy.window_ms,
+        }
+    }
 }
 
 /// The document of a network.
@@ -49,7 +83,33 @@ pub fn write(genesis: &Genesis) -> String {
          # Registrations of one registrant in one batch.\nbatch_quota = {}\n",
         genesis.stamp_bits, genesis.batch_quota
     );
+    if let Some(economy) = &genesis.economy {
+        write_economy(economy, &mut text);
+    }
     text
+}
+
+fn write_economy(economy: &wire::Economy, text: &mut String) {
+    let _ = write!(
+        text,
+        "\n# What plays are worth; a token is 100,000,000 units.\n[economy]\n\
+         # Supply up to which nothing is burned: {}.\nfloor_units = {}\n\
+         # Supply beyond which nothing is minted: {}.\ncap_units = {}\n\
+         # Plays of a song up to which its listeners are discoverers.\nthreshold_plays = {}\n\
+         # Share of a song that must be heard for a play, in hundredths of a percent.\n\
+         coverage_basis_points = {}\n\
+         # From one heartbeat of a play to the next, from one settlement to the next, and how long a play may be settled.\n\
+         heartbeat_ms = {}\nepoch_ms = {}\nwindow_ms = {}\n",
+        tokens::words(economy.floor_units),
+        economy.floor_units,
+        tokens::words(economy.cap_units),
+        economy.cap_units,
+        economy.threshold_plays,
+        economy.coverage_basis_points,
+        economy.heartbeat_ms,
+        economy.epoch_ms,
+        economy.window_ms,
+    );
 }
 
 fn quorum(genesis: &Genesis) -> usize {
@@ -79,7 +139,8 @@ pub fn parse(text: &str) -> anyhow::Result<Genesis> {
         members: members.iter().map(|member| member.0.to_vec()).collect(),
         stamp_bits: document.stamp_bits,
         batch_quota: document.batch_quota,
-        economy: None,
+        // Written out or left out, the defaults are the same network.
+        economy: document.economy.map(wire::Economy::from).filter(|economy| *economy != economy::DEFAULT),
     };
     genesis.check()?;
     Ok(genesis)
@@ -125,6 +186,24 @@ mod tests {
         lines[..4].reverse();
         let reordered = lines.join("\n\n") + "\n# the end\n";
         assert_eq!(parse(&reordered).unwrap().network_id(), genesis().network_id());
+    }
+
+    #[test]
+    fn an_economy_is_written_when_there_is_one() {
+        assert!(!write(&genesis()).contains("economy"));
+        let small = wire::Economy { floor_units: 100_000_000, threshold_plays: 3, ..economy::DEFAULT };
+        let with = Genesis { economy: Some(small), ..genesis() };
+        let text = write(&with);
+        assert!(text.contains("1 token.") && text.contains("threshold_plays = 3"), "{text}");
+        assert_eq!(parse(&text).unwrap(), with);
+        // The defaults, written out.
+        let mut text = write(&genesis());
+        write_economy(&economy::DEFAULT, &mut text);
+        assert_eq!(parse(&text).unwrap(), genesis());
+        let lacking = text.replace("epoch_ms", "epoch");
+        assert!(format!("{:#}", parse(&lacking).unwrap_err()).contains("epoch"));
+        let crossed = text.replace("floor_units = 1", "floor_units = 9");
+        assert!(format!("{:#}", parse(&crossed).unwrap_err()).contains("floor"));
     }
 
     #[test]

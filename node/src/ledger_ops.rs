@@ -141,7 +141,7 @@ pub async fn proof(peer: &Peer, what: String) -> anyhow::Result<Value> {
 
 /// Runs long work on a thread of its own and passes its progress on. The work is told to end, by `false` from its
 /// progress, when whoever waits for it goes away.
-async fn blocking(
+pub(crate) async fn blocking(
     work: impl FnOnce(&mut dyn FnMut(u64, u64) -> bool) -> anyhow::Result<Value> + Send + 'static,
     tell: Tell<'_>,
 ) -> anyhow::Result<Value> {

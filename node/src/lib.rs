@@ -22,4 +22,6 @@ pub mod search;
 pub mod search_ops;
 pub mod serve_log;
 pub mod system;
+pub mod token_ops;
+pub mod tokens;
 pub mod wallet;

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::{
     config::Mode,
-    council_ops,
+    council_ops::{self, Proposal},
     export::{self, Outputs},
     failure::{Failure, Kind},
     ledger_ops::{self, Councils},
@@ -30,6 +30,7 @@ use crate::{
     search::Index,
     search_ops::{self, DiscoverRequest, SearchRequest},
     system::pathhex,
+    token_ops::{self, record},
 };
 
 /// What a command asks of a peer. This is the control socket's language.
@@ -65,6 +66,26 @@ pub enum Request {
         /// Song id, its beginning, `#index`, an index, or words.
         what: String,
     },
+    /// What a song has brought.
+    LedgerSong {
+        /// Id or words.
+        what: String,
+    },
+    /// What is in an account.
+    WalletBalance {
+        /// Whose; none: the own one.
+        key: Option<String>,
+    },
+    /// What has changed the own account.
+    WalletHistory {
+        /// Entries.
+        limit: u16,
+    },
+    /// Make a record of the own account.
+    WalletRecord {
+        /// Which.
+        wanted: record::Wanted,
+    },
     /// Check everything.
     LedgerVerify,
     /// Write tables.
@@ -88,12 +109,10 @@ pub enum Request {
     },
     /// Where is the council?
     CouncilStatus,
-    /// Propose to change it.
+    /// Propose something to it.
     CouncilPropose {
-        /// Who joins: a key.
-        add: Option<String>,
-        /// Who leaves: a key.
-        remove: Option<String>,
+        /// What.
+        proposal: Proposal,
         /// Heights in which it may be decided.
         heights: u64,
     },
@@ -129,6 +148,15 @@ pub struct Status {
     pub peer_id: String,
     /// Wallet key.
     pub wallet: String,
+    /// What is in its account; none where there is no wallet or no ledger.
+    #[serde(default)]
+    pub wallet_units: Option<u64>,
+    /// The same in tokens.
+    #[serde(default)]
+    pub wallet_tokens: Option<String>,
+    /// What waits in its escrow.
+    #[serde(default)]
+    pub wallet_escrow_units: Option<u64>,
     /// Network id.
     pub network: String,
     /// Whether this peer orders the ledger.
@@ -279,17 +307,24 @@ pub async fn execute(
         }
         Request::Get(request) => {
             let (send, receive) = watch::channel(Default::default());
-            let report = with_progress(peer.get(request, &send), receive, tell).await?;
+            let report = with_progress(Box::pin(peer.get(request, &send)), receive, tell).await?;
             serde_json::to_value(report)?
         }
         Request::Play(request) => {
             let (send, receive) = watch::channel(Default::default());
-            serde_json::to_value(with_progress(peer.play(request, music, &send), receive, tell).await?)?
+            let playing = Box::pin(peer.play(request, music, &send));
+            serde_json::to_value(with_progress(playing, receive, tell).await?)?
         }
         Request::Search(request) => search_ops::search(peer, request, running, tell).await?,
         Request::Discover(request) => search_ops::discover(peer, request, running).await?,
         Request::LedgerInfo => serde_json::to_value(ledger_numbers(peer))?,
         Request::LedgerShow { what } => ledger_show(peer, what).await?,
+        Request::LedgerSong { what } => serde_json::to_value(token_ops::song(peer, what).await?)?,
+        Request::WalletBalance { key } => {
+            serde_json::to_value(token_ops::balance(peer, key.as_deref()).await?)?
+        }
+        Request::WalletHistory { limit } => token_ops::history(peer, limit.into(), tell).await?,
+        Request::WalletRecord { wanted } => serde_json::to_value(record::make(peer, wanted).await?)?,
         Request::LedgerVerify => ledger_verify(peer, tell).await?,
         Request::LedgerExport { parquet, jsonl } => {
             let (parquet, jsonl) = (ledger_ops::path(parquet.as_ref())?, ledger_ops::path(jsonl.as_ref())?);
@@ -300,9 +335,9 @@ pub async fn execute(
         }
         Request::LedgerProof { what } => ledger_ops::proof(peer, what).await?,
         Request::LedgerCouncils => serde_json::to_value(Councils::of(&peer.ledger))?,
-        Request::CouncilStatus => serde_json::to_value(council_ops::status(peer))?,
-        Request::CouncilPropose { add, remove, heights } => {
-            let id = council_ops::propose(peer, add.as_ref(), remove.as_ref(), heights).await?;
+        Request::CouncilStatus => serde_json::to_value(council_ops::status(peer).await?)?,
+        Request::CouncilPropose { proposal, heights } => {
+            let id = council_ops::propose(peer, proposal, heights).await?;
             json!({ "schema": 1, "motion": id.to_string() })
         }
         Request::CouncilVote { motion } => {
@@ -367,6 +402,10 @@ async fn status(peer: &Peer, running: Option<&Running>) -> anyhow::Result<Status
     let (online_peers, online_songs) = (online.peers() as u64, online.indexes().count() as u64);
     let counts = peer.library.counts()?;
     let scan = peer.library.progress().borrow().clone();
+    let balance = match &peer.wallet {
+        Some(wallet) => Some(token_ops::balance(peer, Some(&wallet.public().to_string())).await?),
+        None => None,
+    };
     let following = peer.following.borrow().clone();
     Ok(Status {
         schema: 1,
@@ -376,6 +415,9 @@ async fn status(peer: &Peer, running: Option<&Running>) -> anyhow::Result<Status
         pid: std::process::id(),
         peer_id,
         wallet: peer.wallet.as_ref().map(|wallet| wallet.public().to_string()).unwrap_or_default(),
+        wallet_units: balance.as_ref().map(|balance| balance.units),
+        wallet_escrow_units: balance.as_ref().map(|balance| balance.escrow_units),
+        wallet_tokens: balance.map(|balance| balance.tokens),
         network: peer.ledger.network().to_string(),
         sequencer: peer.orders_here(),
         listen,

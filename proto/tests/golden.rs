@@ -5,8 +5,6 @@
 
 mod common;
 
-use std::{fs, path::PathBuf};
-
 use antiphon_proto::{
     ContentHash, RootHash,
     announcement::{Announcement, Event, Flags},
@@ -14,17 +12,7 @@ use antiphon_proto::{
     note::{Checkpoint, CosignedCheckpoint, cosigner_key, origin, verifier_key},
     wire::{self, block},
 };
-use data_encoding::HEXLOWER;
-
-fn golden(name: &str, bytes: &[u8]) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{name}.hex"));
-    let text: String = bytes.chunks(32).map(|line| HEXLOWER.encode(line) + "\n").collect::<Vec<_>>().concat();
-    if std::env::var_os("ANTIPHON_BLESS").is_some() {
-        fs::write(&path, &text).unwrap();
-    }
-    let frozen = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    assert_eq!(frozen, text, "{name} no longer has its frozen bytes");
-}
+use common::golden;
 
 #[test]
 fn genesis() {

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use antiphon_proto::{
     limits,
-    play::ReceiptId,
     wire::{Block, Epoch, Receipt, Registration, block, registration},
 };
 
@@ -17,7 +16,7 @@ use crate::{
     error::FileError,
     ledger::Ledger,
     refusal::Refusal,
-    state::Position,
+    state::{ApplyError, Position},
     tokens::{Settlement, Unsettled},
 };
 
@@ -59,7 +58,8 @@ pub(super) fn belong(blocks: &[Vec<u8>], receipts: &[Receipt]) -> bool {
     }
 }
 
-fn settled(block: &Block, epoch: &Epoch) -> Option<Settled> {
+/// What a settlement in the ledger says of its receipts.
+pub(super) fn settled(block: &Block, epoch: &Epoch) -> Option<Settled> {
     let root = epoch.receipts_root[..].try_into().ok()?;
     Some(Settled { index: block.index, time_ms: block.time_ms, root })
 }
@@ -69,7 +69,7 @@ impl Court {
     ///
     /// # Errors
     /// [`FileError`], or a ledger that cannot be read.
-    pub(crate) fn open(ledger: Ledger, dir: &Path) -> Result<Self, OpenError> {
+    pub fn open(ledger: Ledger, dir: &Path) -> Result<Self, OpenError> {
         let (files, waiting) = ReceiptFiles::open(dir)?;
         let mut receipts = Receipts::default();
         let after = ledger.time_ms().saturating_sub(ledger.economy().window_ms.into());
@@ -107,8 +107,14 @@ impl Court {
             return Ok(None);
         }
         let waiting = self.receipts.waiting();
-        let settlement = self.ledger.settle(time_ms, &waiting, &self.receipts).map_err(fault)?;
-        Ok(Some((settlement, waiting)))
+        match self.ledger.settle(time_ms, &waiting, &self.receipts) {
+            Ok(settlement) => Ok(Some((settlement, waiting))),
+            Err(ApplyError::Refused(refusal)) => {
+                tracing::error!(%refusal, "what waits cannot be settled");
+                Ok(None)
+            }
+            Err(ApplyError::Fault(error)) => Err(fault(error)),
+        }
     }
 
     /// A batch that is in the ledger now.
@@ -123,7 +129,9 @@ impl Court {
         let window = self.ledger.economy().window_ms;
         let before = block.time_ms.saturating_sub(u64::from(window)).saturating_sub(limits::CLOCK_AHEAD_MS);
         self.receipts.prune(before);
-        self.drop_ancient(block.time_ms, window);
+        if self.receipts.lacking().is_none() {
+            self.drop_hopeless(block.time_ms)?;
+        }
         self.files.rewrite(&self.receipts.waiting()).map_err(fault)?;
         let time_of = |index| match self.ledger.parsed(index) {
             Ok(Some(block)) if matches!(block.body, Some(block::Body::Epoch(_))) => Some(block.time_ms),
@@ -134,19 +142,14 @@ impl Court {
         self.files.prune(block.time_ms, time_of).map_err(fault)
     }
 
-    /// Those whose window is over wait for nothing.
-    fn drop_ancient(&mut self, time_ms: u64, window_ms: u32) {
-        let old: Vec<ReceiptId> = self
-            .receipts
-            .waiting()
-            .iter()
-            .filter(|receipt| {
-                let end = receipt.body.as_ref().map_or(0, |body| body.end_ms);
-                end.saturating_add(window_ms.into()) < time_ms
-            })
-            .map(Receipt::id)
-            .collect();
-        old.iter().for_each(|id| self.receipts.forget(id));
+    /// Those that can never be settled wait for nothing: their window is over, or their time was paid for.
+    fn drop_hopeless(&mut self, time_ms: u64) -> Result<(), ChainFault> {
+        let waiting = self.receipts.waiting();
+        let found = self.ledger.judge_receipts(time_ms, &waiting, &self.receipts).map_err(fault)?;
+        for (at, _) in found.iter().filter(|(_, why)| !why.may_change()) {
+            waiting.get(*at).into_iter().for_each(|receipt| self.receipts.forget(&receipt.id()));
+        }
+        Ok(())
     }
 
     /// Holds a settlement against its receipts: the same must come of them here.
@@ -173,7 +176,11 @@ impl Court {
         if let Some(Err(refusal)) = in_parallel(receipts, check).into_iter().find(Result::is_err) {
             return not(refusal.to_string());
         }
-        let found = self.ledger.settle(block.time_ms, receipts, &self.receipts).map_err(fault)?;
+        let found = match self.ledger.settle(block.time_ms, receipts, &self.receipts) {
+            Ok(found) => found,
+            Err(ApplyError::Refused(refusal)) => return not(refusal.to_string()),
+            Err(ApplyError::Fault(error)) => return Err(fault(error)),
+        };
         if let Some((_, why)) = found.unsettled.first() {
             return not(format!("a receipt cannot be settled: {why}"));
         }
@@ -265,8 +272,8 @@ impl Chain for Court {
             return Ok(Kept::Settled { index, height: block.map_or(0, |block| block.height) });
         }
         let alone = std::slice::from_ref(receipt);
-        let found = self.ledger.settle(wall_ms, alone, &self.receipts).map_err(fault)?;
-        match found.unsettled.first() {
+        let found = self.ledger.judge_receipts(wall_ms, alone, &self.receipts).map_err(fault)?;
+        match found.first() {
             Some((_, Unsettled::Invalid(invalid))) => return Ok(Kept::Refused(invalid.clone().into())),
             Some((_, why)) if !why.may_change() => {
                 return Ok(Kept::Refused(Refusal::Receipt(why.to_string())));

@@ -305,7 +305,8 @@ impl Index {
             let mut out = Vec::new();
             for item in self.meta.range::<&[u8], _>((from, Bound::Unbounded)) {
                 let (key, value) = item?;
-                if out.len() >= most || !key.starts_with(prefix) {
+                // What else is in this tree has names that are text: they come after every kind of entry.
+                if out.len() >= most || !key.starts_with(prefix) || key == ABOUT || key == MARK {
                     break;
                 }
                 let key = StateKey::from_bytes(&key)

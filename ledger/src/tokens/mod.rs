@@ -15,7 +15,7 @@ mod tests;
 pub(crate) use self::{
     book::{Changes, Draft, Pending, StoredTokens},
     rules::{act, claim, epoch, grant, may_hear, purchase, replay, transfer},
-    settle::settle,
+    settle::{judge, settle},
 };
 pub use self::{
     book::{TokenView, Tokens},

@@ -14,7 +14,7 @@ use antiphon_proto::{
 };
 
 use super::{Changes, Draft, Pending, StateKey, TokenView};
-use crate::{refusal::Refusal, state::ApplyError};
+use crate::{error::Fault, refusal::Refusal, state::ApplyError};
 
 type Done = Result<(), ApplyError>;
 
@@ -73,11 +73,11 @@ pub(crate) fn transfer<V: TokenView + ?Sized>(
     Ok(from)
 }
 
-/// The artist's escrow of a song.
-pub(super) fn escrow_of(song: &Song) -> Escrow {
+/// The artist's escrow of a song; none for one that a fan has registered without saying whose it is.
+pub(super) fn escrow_of(song: &Song) -> Option<Escrow> {
     match PublicKey::try_from(&song.artist_key[..]) {
-        Ok(key) => Escrow::Key(key),
-        Err(_) => Escrow::Name(artist_name(&song.artist)),
+        Ok(key) => Some(Escrow::Key(key)),
+        Err(_) => Some(artist_name(&song.artist)).filter(|name| !name.is_empty()).map(Escrow::Name),
     }
 }
 
@@ -85,20 +85,23 @@ pub(super) fn escrow_of(song: &Song) -> Escrow {
 pub(super) enum Payees {
     Accounts(Vec<(PublicKey, u64)>),
     Escrow(Escrow),
+    /// The song names no artist.
+    Nobody,
 }
 
 pub(super) fn payees<V: TokenView + ?Sized>(
     draft: &mut Draft<'_, V>,
     song: &Song,
     units: u64,
-) -> Result<Payees, ApplyError> {
+) -> Result<Payees, Fault> {
     match escrow_of(song) {
-        Escrow::Key(_) => {
+        None => Ok(Payees::Nobody),
+        Some(Escrow::Key(_)) => {
             let weights: Vec<u64> = song.splits.iter().map(|split| split.basis_points.into()).collect();
             let keys = song.splits.iter().filter_map(|split| PublicKey::try_from(&split.key[..]).ok());
             Ok(Payees::Accounts(keys.zip(divide(units, &weights)).collect()))
         }
-        Escrow::Name(name) => {
+        Some(Escrow::Name(name)) => {
             let artist: ArtistState = draft.get(&StateKey::Artist(name.clone()))?;
             Ok(match PublicKey::try_from(&artist.owner[..]) {
                 Ok(owner) => Payees::Accounts(vec![(owner, units)]),
@@ -149,6 +152,7 @@ pub(crate) fn purchase<V: TokenView + ?Sized>(
             }
         }
         Payees::Escrow(escrow) => pay_escrow(draft, escrow, price)?,
+        Payees::Nobody => return Err(Refusal::Terms("the song names no artist who could be paid").into()),
     }
     draft.update(StateKey::Right(song_index, buyer), |right: &mut RightState| {
         if right.until_ms == FOR_EVER {

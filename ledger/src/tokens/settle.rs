@@ -1,6 +1,7 @@
 //! From receipts to a settlement, the same on every member, in whatever order they came.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     rc::Rc,
 };
@@ -19,11 +20,7 @@ use antiphon_proto::{
 };
 
 use super::{Draft, StateKey, TokenView, rules};
-use crate::{
-    error::{Fault, ReadError},
-    state::ApplyError,
-    tree::Frontier,
-};
+use crate::{error::Fault, state::ApplyError, tree::Frontier};
 
 /// Bytes of a settlement's parts at most: what is left in a block for the rest.
 const PARTS_BYTES: usize = 62 * 1_024;
@@ -165,13 +162,38 @@ struct Sums {
     known: BTreeMap<SongId, Option<(u64, Rc<Song>)>>,
 }
 
-/// Settles what can be settled of receipts whose form and signatures hold. `time_ms` is the time of the block.
+/// Settles what can be settled of receipts whose form and signatures hold. `time_ms` is the time of the block. Refused as
+/// a whole when no settlement is due then.
 pub(crate) fn settle<V: TokenView + ?Sized>(
     draft: &mut Draft<'_, V>,
     time_ms: u64,
     receipts: &[Receipt],
     earlier: &dyn Earlier,
-) -> Result<Settlement, Fault> {
+) -> Result<Settlement, ApplyError> {
+    let (mut sums, unsettled) = take_in(draft, time_ms, receipts, earlier)?;
+    sums.receipts.sort_unstable();
+    let settled: Vec<usize> = sums.receipts.iter().map(|(_, at)| *at).collect();
+    let epoch = if settled.is_empty() { None } else { Some(sums.finish(draft, time_ms, receipts)?) };
+    Ok(Settlement { epoch, settled, unsettled })
+}
+
+/// Why receipts would not be settled at this time, whether a settlement is due or not.
+pub(crate) fn judge<V: TokenView + ?Sized>(
+    draft: &mut Draft<'_, V>,
+    time_ms: u64,
+    receipts: &[Receipt],
+    earlier: &dyn Earlier,
+) -> Result<Vec<(usize, Unsettled)>, Fault> {
+    take_in(draft, time_ms, receipts, earlier).map(|(_, unsettled)| unsettled)
+}
+
+/// Takes receipts in, play by play.
+fn take_in<V: TokenView + ?Sized>(
+    draft: &mut Draft<'_, V>,
+    time_ms: u64,
+    receipts: &[Receipt],
+    earlier: &dyn Earlier,
+) -> Result<(Sums, Vec<(usize, Unsettled)>), Fault> {
     let (mut unsettled, mut sums) = (Vec::new(), Sums::default());
     let mut groups: BTreeMap<(PublicKey, Session, SongId), Vec<One<'_>>> = BTreeMap::new();
     let mut seen = BTreeSet::new();
@@ -189,7 +211,8 @@ pub(crate) fn settle<V: TokenView + ?Sized>(
     let mut plays: Vec<Play<'_>> = groups
         .into_iter()
         .map(|((listener, _, song), mut receipts)| {
-            receipts.sort_unstable_by_key(|one| (one.body.start_ms, one.id));
+            // Of two of one witness the longer one: an answer was lost, and the other side has what was before it.
+            receipts.sort_unstable_by_key(|one| (one.body.start_ms, Reverse(one.body.end_ms), one.id));
             Play { listener, song, receipts }
         })
         .collect();
@@ -201,10 +224,7 @@ pub(crate) fn settle<V: TokenView + ?Sized>(
             unsettled.extend(play.receipts.iter().map(|one| (one.at, why.clone())));
         }
     }
-    sums.receipts.sort_unstable();
-    let settled: Vec<usize> = sums.receipts.iter().map(|(_, at)| *at).collect();
-    let epoch = if settled.is_empty() { None } else { Some(sums.finish(draft, time_ms, receipts)?) };
-    Ok(Settlement { epoch, settled, unsettled })
+    Ok((sums, unsettled))
 }
 
 fn read(receipt: &Receipt) -> Result<((PublicKey, Session, SongId), &ReceiptBody), Invalid> {
@@ -316,7 +336,8 @@ impl Sums {
         {
             return Ok(Err(Unsettled::Full));
         }
-        let shares = 1 + u64::from(discovery) + u64::from(!served.is_empty());
+        let names_artist = rules::escrow_of(&song).is_some();
+        let shares = u64::from(names_artist) + u64::from(discovery) + u64::from(!served.is_empty());
         let room = economy.cap_units.saturating_sub(supply).saturating_sub(self.minted);
         let minted = if room >= shares * TOKEN { shares * TOKEN } else { 0 };
         if minted > 0 {
@@ -348,20 +369,23 @@ impl Sums {
     ) -> Result<(), Fault> {
         if discovery {
             *self.credits.entry(listener).or_default() += TOKEN;
-            *self.escrows.entry(rules::escrow_of(song)).or_default() += TOKEN;
+            if let Some(escrow) = rules::escrow_of(song) {
+                *self.escrows.entry(escrow).or_default() += TOKEN;
+            }
         } else {
-            match rules::payees(draft, song, TOKEN).map_err(own_fault)? {
+            match rules::payees(draft, song, TOKEN)? {
                 rules::Payees::Accounts(accounts) => {
                     for (key, units) in accounts {
                         *self.credits.entry(key).or_default() += units;
                     }
                 }
                 rules::Payees::Escrow(escrow) => *self.escrows.entry(escrow).or_default() += TOKEN,
+                rules::Payees::Nobody => {}
             }
         }
         // Who served most comes first, and gets what rounding leaves.
         let mut servers: Vec<(PublicKey, u64)> = served.iter().map(|(key, bytes)| (*key, *bytes)).collect();
-        servers.sort_by_key(|(key, bytes)| (std::cmp::Reverse(*bytes), *key));
+        servers.sort_by_key(|(key, bytes)| (Reverse(*bytes), *key));
         let weights: Vec<u64> = servers.iter().map(|(_, bytes)| *bytes).collect();
         for ((key, _), units) in servers.iter().zip(divide(TOKEN, &weights)) {
             *self.credits.entry(*key).or_default() += units;
@@ -375,7 +399,7 @@ impl Sums {
         draft: &mut Draft<'_, V>,
         time_ms: u64,
         receipts: &[Receipt],
-    ) -> Result<Epoch, Fault> {
+    ) -> Result<Epoch, ApplyError> {
         let mut tree = Frontier::new();
         for (_, at) in &self.receipts {
             receipts.get(*at).into_iter().for_each(|receipt| tree.append(&canonical::encode(receipt)));
@@ -399,17 +423,9 @@ impl Sums {
             state: vec![0; 32],
         };
         // Applied, to learn the state after it.
-        rules::settled(draft, &epoch, time_ms).map_err(own_fault)?;
+        rules::settled(draft, &epoch, time_ms)?;
         epoch.state = draft.digest().to_vec();
         Ok(epoch)
-    }
-}
-
-/// What the own sums are refused for is a fault here.
-fn own_fault(error: ApplyError) -> Fault {
-    match error {
-        ApplyError::Fault(fault) => fault,
-        ApplyError::Refused(refusal) => ReadError::Index(format!("settling: {refusal}")).into(),
     }
 }
 
@@ -426,14 +442,14 @@ fn heard(play: &Play<'_>, duration_ms: u32) -> Result<u64, Unsettled> {
     Ok(heard.total_ms())
 }
 
-/// Who has served a play, and how much.
+/// Who has served a play, and how much: each receipt says it of the whole play so far.
 fn served(play: &Play<'_>) -> BTreeMap<PublicKey, u64> {
-    let mut sums: BTreeMap<PublicKey, u64> = BTreeMap::new();
+    let mut most: BTreeMap<PublicKey, u64> = BTreeMap::new();
     for served in play.receipts.iter().flat_map(|one| &one.body.served) {
         if let Ok(key) = PublicKey::try_from(&served.key[..]) {
-            let bytes = sums.entry(key).or_default();
-            *bytes = bytes.saturating_add(served.bytes);
+            let bytes = most.entry(key).or_default();
+            *bytes = served.bytes.max(*bytes);
         }
     }
-    sums
+    most
 }

@@ -263,6 +263,23 @@ fn a_server_is_paid_by_its_bytes_and_not_for_its_own_listening() {
 }
 
 #[test]
+fn a_song_without_an_artist_pays_no_artist() {
+    let nameless = Song { artist: "  ".into(), ..song(0) };
+    let mut town = Town::new(vec![nameless.clone(), with_terms(nameless.clone(), TermsKind::Purchase, 5)]);
+    assert_eq!(town.settle(NOW, &[Heard::new(1, &nameless, NOW).receipt()]), 1);
+    assert_eq!((town.units(1), town.units(50), town.pending.tokens.supply()), (TOKEN, TOKEN, 2 * TOKEN));
+    let sold = town.memory.songs[1].id();
+    let record = Purchase {
+        buyer: key(1).0.to_vec(),
+        song_id: sold.0.to_vec(),
+        price: 5,
+        sequence: 1,
+        ..Purchase::default()
+    };
+    assert!(matches!(town.apply(|draft| purchase(draft, &record, 9, NOW)), Err(Refusal::Terms(_))));
+}
+
+#[test]
 fn nothing_is_minted_past_the_cap() {
     let fans = song(0);
     let economy = Economy { floor_units: 0, cap_units: 10 * TOKEN, ..DEFAULT };
@@ -347,6 +364,19 @@ fn a_play_goes_on_with_another_witness() {
     let double = part(NOW - 30_000, 45, 95, 51);
     let found = other.settlement(NOW, &[one, double]);
     assert!(found.epoch.is_none() && found.unsettled.iter().any(|(_, why)| *why == Unsettled::TwoAtOnce));
+}
+
+#[test]
+fn of_two_receipts_of_one_witness_the_longer_counts() {
+    let fans = song(0);
+    let mut town = Town::new(vec![fans.clone()]);
+    // Began at the same time; 80 seconds are not enough, 100 are.
+    let short = Heard { seconds: 80, ..Heard::new(1, &fans, NOW - 20_000) }.receipt();
+    let long = Heard::new(1, &fans, NOW).receipt();
+    for receipts in [[short.clone(), long.clone()], [long, short]] {
+        let found = town.settlement(NOW, &receipts);
+        assert_eq!((found.settled.len(), found.unsettled.len()), (1, 1));
+    }
 }
 
 #[test]
@@ -519,11 +549,13 @@ fn parameters_change_but_floor_and_cap() {
     assert_eq!(town.pending.tokens.economy().threshold_plays, 5);
 }
 
+/// Listener, song, servers with bytes, seconds heard, how long ago it ended.
+type RandomPlay = (u8, u8, Vec<(u8, u16)>, u32, u32);
+
 /// One thing that happens in a random history.
 #[derive(Debug, Clone)]
 enum Step {
-    /// Listener, song, servers with bytes, seconds heard, how long ago it ended.
-    Plays(Vec<(u8, u8, Vec<(u8, u16)>, u32, u32)>),
+    Plays(Vec<RandomPlay>),
     Transfer(u8, u8, u64),
     Buy(u8, u8),
     Grant(u8),

@@ -5,6 +5,8 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::tokens;
+
 /// A peer-to-peer music network: serve your own songs, stream others' straight from their peers.
 #[derive(Debug, Parser)]
 #[command(name = "antiphon", version, arg_required_else_help = true, max_term_width = 100)]
@@ -169,6 +171,15 @@ pub enum Network {
         /// Registrations of one registrant in one batch [default: 64]
         #[arg(long, value_name = "N")]
         batch_quota: Option<u32>,
+        /// Supply up to which nothing is burned, in tokens [default: 1000000000]
+        #[arg(long, value_name = "TOKENS", value_parser = tokens::parse)]
+        floor: Option<u64>,
+        /// Supply beyond which nothing is minted, in tokens [default: 2000000000]
+        #[arg(long, value_name = "TOKENS", value_parser = tokens::parse)]
+        cap: Option<u64>,
+        /// What plays are.
+        #[command(flatten)]
+        parameters: Parameters,
         /// Write it here [default: standard output]
         #[arg(long, short, value_name = "FILE")]
         out: Option<PathBuf>,
@@ -181,9 +192,87 @@ pub enum Network {
     },
 }
 
+/// What plays are. The defaults are those of a network that says nothing of it; for a change, what is so now.
+#[derive(Debug, Clone, Copy, Default, Args)]
+#[group(skip)]
+pub struct Parameters {
+    /// Plays of a song up to which its listeners are discoverers
+    #[arg(long, value_name = "N")]
+    pub threshold: Option<u32>,
+    /// Share of a song that must be heard for a play, in hundredths of a percent
+    #[arg(long, value_name = "BASIS_POINTS")]
+    pub coverage: Option<u32>,
+    /// From one heartbeat of a play to the next
+    #[arg(long, value_name = "N")]
+    pub heartbeat_ms: Option<u32>,
+    /// From one settlement of plays to the next
+    #[arg(long, value_name = "N")]
+    pub epoch_ms: Option<u32>,
+    /// How long after its end a play may be settled
+    #[arg(long, value_name = "N")]
+    pub window_ms: Option<u32>,
+}
+
 /// `antiphon wallet …`.
 #[derive(Debug, Subcommand)]
 pub enum Wallet {
+    /// Show what is in an account, and what waits for it in escrow
+    Balance {
+        /// Public key of another wallet [default: the own one]
+        #[arg(value_name = "KEY")]
+        key: Option<String>,
+    },
+    /// List what has changed the own account, newest first
+    History {
+        /// Entries
+        #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+        limit: u16,
+    },
+    /// Send tokens to another wallet
+    Send {
+        /// Public key of whoever gets them
+        #[arg(value_name = "KEY")]
+        key: String,
+        /// How many, with up to 8 digits behind the point
+        #[arg(value_name = "TOKENS", value_parser = tokens::parse)]
+        units: u64,
+        /// A word to go with it; everybody can read it
+        #[arg(long, default_value = "", value_name = "TEXT")]
+        memo: String,
+    },
+    /// Pay the price of a song, and have the right to hear it
+    Buy {
+        /// Song id or its beginning, content hash, #INDEX, or words of title, artist and album
+        #[arg(required = true, value_name = "SONG")]
+        song: Vec<String>,
+        /// Do not ask whether the price is right
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Give a listener the right to hear one of your songs, or take it away
+    Grant {
+        /// Song id or its beginning, content hash, or #INDEX
+        #[arg(value_name = "SONG")]
+        song: String,
+        /// Public key of the listener
+        #[arg(value_name = "KEY")]
+        key: String,
+        /// The right ends after so many days [default: never]
+        #[arg(long, value_name = "N", conflicts_with = "revoke", value_parser = clap::value_parser!(u32).range(1..))]
+        days: Option<u32>,
+        /// Take it away
+        #[arg(long)]
+        revoke: bool,
+    },
+    /// Say that you are an artist, so that the council can release what waits for that name
+    Claim {
+        /// Name of the artist, as the songs have it
+        #[arg(required = true, value_name = "ARTIST")]
+        artist: Vec<String>,
+        /// Where the council finds what proves it; everybody can read it
+        #[arg(long, default_value = "", value_name = "TEXT")]
+        statement: String,
+    },
     /// Make a wallet before the first start [default: protected as a first start does it]
     New {
         /// Protect it with the password in this file
@@ -255,7 +344,8 @@ pub enum Council {
     },
     /// Who votes, who is missing, what is being decided
     Status,
-    /// Propose to change the council, and vote for it
+    /// Propose something to the council, and vote for it: a change of its members, or what the subcommands say
+    #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
     Propose {
         /// Public key of a member that joins
         #[arg(long, value_name = "KEY", required_unless_present = "remove")]
@@ -263,15 +353,83 @@ pub enum Council {
         /// Public key of a member that leaves
         #[arg(long, value_name = "KEY")]
         remove: Option<String>,
-        /// Heights from now on in which it may be decided
-        #[arg(long, value_name = "N", default_value_t = 100_000)]
-        heights: u64,
+        /// How long it is open.
+        #[command(flatten)]
+        open: Open,
+        /// Something else than members.
+        #[command(subcommand)]
+        what: Option<Propose>,
     },
     /// Vote for a change that another member has proposed
     Vote {
         /// Id of the motion, or its beginning, as `antiphon council status` shows it
         #[arg(value_name = "ID")]
         motion: String,
+    },
+}
+
+/// How long a motion is open.
+#[derive(Debug, Clone, Copy, Args)]
+#[group(skip)]
+pub struct Open {
+    /// Heights from now on in which it may be decided
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    pub heights: u64,
+}
+
+/// `antiphon council propose …`.
+#[derive(Debug, Subcommand)]
+pub enum Propose {
+    /// Release what waits in escrow: for an artist's name, to a key that has claimed it; or for a key, to its own account
+    #[command(group = clap::ArgGroup::new("escrow").required(true).args(["artist", "key"]))]
+    Release {
+        /// Name of the artist
+        #[arg(value_name = "ARTIST", requires = "to")]
+        artist: Option<String>,
+        /// Public key that has claimed the name, whose it is from then on
+        #[arg(long, value_name = "KEY", requires = "artist")]
+        to: Option<String>,
+        /// Public key of an artist who has registered songs
+        #[arg(long, value_name = "KEY")]
+        key: Option<String>,
+        /// How long it is open.
+        #[command(flatten)]
+        open: Open,
+    },
+    /// Change what plays are; what is not named stays as it is
+    Parameters {
+        /// What plays are.
+        #[command(flatten)]
+        parameters: Parameters,
+        /// How long it is open.
+        #[command(flatten)]
+        open: Open,
+    },
+    /// End a dispute: whose an artist's name is, or whether plays of a song count
+    #[command(group = clap::ArgGroup::new("subject").required(true).args(["artist", "song"]))]
+    #[command(group = clap::ArgGroup::new("verdict").required(true).args(["owner", "nobody", "withhold", "restore"]))]
+    Ruling {
+        /// Name of the artist
+        #[arg(long, value_name = "NAME", conflicts_with_all = ["withhold", "restore"])]
+        artist: Option<String>,
+        /// Public key whose the name is; it must have claimed it
+        #[arg(long, value_name = "KEY", requires = "artist")]
+        owner: Option<String>,
+        /// The name is nobody's, and every claim on it is dismissed
+        #[arg(long, requires = "artist")]
+        nobody: bool,
+        /// Song id or its beginning, content hash, #INDEX, or words
+        #[arg(long, value_name = "SONG", conflicts_with_all = ["owner", "nobody"])]
+        song: Option<String>,
+        /// Plays of the song do not count
+        #[arg(long, requires = "song")]
+        withhold: bool,
+        /// They count again
+        #[arg(long, requires = "song")]
+        restore: bool,
+        /// How long it is open.
+        #[command(flatten)]
+        open: Open,
     },
 }
 
@@ -367,6 +525,12 @@ pub struct Play {
     /// Write the file's bytes to standard output, for another program [default: play with mpv or ffplay, if one is there]
     #[arg(long)]
     pub stdout: bool,
+    /// With --stdout: the other program plays the bytes as they come, so the play counts; ends with the song
+    #[arg(long, requires = "stdout")]
+    pub counted: bool,
+    /// Play without being counted: nobody is paid, nothing is burned
+    #[arg(long, conflicts_with = "counted")]
+    pub uncounted: bool,
     /// Only this encoding: ogg, mp3, flac, m4a, aac, opus, wav, aiff, wma, ape, mka
     #[arg(long, value_name = "CONTAINER")]
     pub format: Option<String>,
@@ -385,6 +549,12 @@ pub enum Ledger {
         /// Block index, song id or its beginning, or words
         #[arg(required = true, value_name = "WHAT")]
         what: Vec<String>,
+    },
+    /// Show what a song's plays have brought, what it asks for, and what waits for its artist
+    Song {
+        /// Song id or its beginning, content hash, #INDEX, or words of title, artist and album
+        #[arg(required = true, value_name = "SONG")]
+        song: Vec<String>,
     },
     /// Check every block, link, signature, stamp and seal: of the own ledger, or of a dump that somebody offers
     Verify(Verify),
@@ -479,6 +649,48 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    fn propose(args: &str) -> Result<Propose, clap::Error> {
+        let cli = Cli::try_parse_from("antiphon council propose".split(' ').chain(args.split(' ')))?;
+        let Command::Council(Council::Propose { what: Some(what), .. }) = cli.command else { panic!() };
+        Ok(what)
+    }
+
+    #[test]
+    fn motions() {
+        for good in [
+            "release name --to k",
+            "release --key k --heights 5",
+            "parameters --threshold 3",
+            "ruling --artist a --owner k",
+            "ruling --artist a --nobody",
+            "ruling --song s --withhold",
+            "ruling --song s --restore",
+        ] {
+            propose(good).unwrap();
+        }
+        for bad in [
+            "release",
+            "release name",
+            "release --to k",
+            "release name --to k --key k",
+            "ruling --artist a",
+            "ruling --artist a --owner k --nobody",
+            "ruling --artist a --withhold",
+            "ruling --song s --owner k",
+            "ruling --nobody",
+            "--add k release --key k",
+        ] {
+            assert!(propose(bad).is_err(), "{bad}");
+        }
+        let members = Cli::try_parse_from("antiphon council propose --add k --heights 7".split(' ')).unwrap();
+        let Command::Council(Council::Propose { add: Some(_), what: None, open, .. }) = members.command
+        else {
+            panic!()
+        };
+        assert_eq!(open.heights, 7);
+        assert!(Cli::try_parse_from(["antiphon", "council", "propose"]).is_err());
     }
 
     #[test]

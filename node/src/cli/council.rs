@@ -2,28 +2,33 @@
 
 use std::fmt::Write as _;
 
-use antiphon_proto::{PublicKey, wire::Genesis};
+use antiphon_proto::{
+    PublicKey, economy,
+    wire::{Economy, Genesis},
+};
 use anyhow::Context;
 use rand::TryRng as _;
 use serde_json::json;
 
 use super::{
-    args::{Common, Council, Join, Network},
+    args::{Common, Council, Join, Network, Open, Parameters, Propose},
     ask,
     output::Output,
 };
 use crate::{
-    council_ops::CouncilStatus,
+    council_ops::{CouncilStatus, Proposal},
     failure::{Failure, Kind},
     genesis_file,
     ops::{self, Request},
     peer::Reach,
     system::{clock, durable, keyfile},
+    token_ops::EconomyLine,
+    tokens,
 };
 
 pub(super) fn network(what: Network, output: &Output) -> anyhow::Result<()> {
     match what {
-        Network::New { members, name, stamp_bits, batch_quota, out } => {
+        Network::New { members, name, stamp_bits, batch_quota, floor, cap, parameters, out } => {
             let keys = members
                 .iter()
                 .map(|member| {
@@ -36,6 +41,8 @@ pub(super) fn network(what: Network, output: &Output) -> anyhow::Result<()> {
             let mut genesis = Genesis::new(&name, clock::now_ms().max(1), salt, &keys);
             genesis.stamp_bits = stamp_bits.unwrap_or(genesis.stamp_bits);
             genesis.batch_quota = batch_quota.unwrap_or(genesis.batch_quota);
+            let economy = with(economy(floor, cap), parameters);
+            genesis.economy = (economy != economy::DEFAULT).then_some(economy);
             genesis.check().map_err(|error| Failure::new(Kind::Usage, error.to_string()))?;
             let text = genesis_file::write(&genesis);
             let Some(path) = out else { return output.raw(text.as_bytes()) };
@@ -47,7 +54,39 @@ pub(super) fn network(what: Network, output: &Output) -> anyhow::Result<()> {
                 .with_context(|| format!("cannot write {}", path.display()))?;
             shown(&genesis, output)
         }
-        Network::Show { file } => shown(&genesis_file::read(&file)?, output),
+        Network::Show { file } => {
+            let genesis = genesis_file::read(&file)?;
+            shown(&genesis, output)?;
+            if !output.json {
+                output.line(&format!(
+                    "{} members, {} stamp bits, {} registrations of one registrant in a batch",
+                    genesis.members.len(),
+                    genesis.stamp_bits,
+                    genesis.batch_quota
+                ))?;
+                output.line(&EconomyLine::of(&genesis.economy()).to_string())?;
+            }
+            Ok(())
+        }
+    }
+}
+
+fn economy(floor: Option<u64>, cap: Option<u64>) -> Economy {
+    Economy {
+        floor_units: floor.unwrap_or(economy::DEFAULT_FLOOR),
+        cap_units: cap.unwrap_or(economy::DEFAULT_CAP),
+        ..economy::DEFAULT
+    }
+}
+
+fn with(economy: Economy, parameters: Parameters) -> Economy {
+    Economy {
+        threshold_plays: parameters.threshold.unwrap_or(economy.threshold_plays),
+        coverage_basis_points: parameters.coverage.unwrap_or(economy.coverage_basis_points),
+        heartbeat_ms: parameters.heartbeat_ms.unwrap_or(economy.heartbeat_ms),
+        epoch_ms: parameters.epoch_ms.unwrap_or(economy.epoch_ms),
+        window_ms: parameters.window_ms.unwrap_or(economy.window_ms),
+        ..economy
     }
 }
 
@@ -58,6 +97,7 @@ fn shown(genesis: &Genesis, output: &Output) -> anyhow::Result<()> {
         return output.value(&json!({
             "schema": 1, "network": id, "name": genesis.name, "created_ms": genesis.created_ms,
             "members": members, "stamp_bits": genesis.stamp_bits, "batch_quota": genesis.batch_quota,
+            "economy": EconomyLine::of(&genesis.economy()),
         }));
     }
     output.line(&id)
@@ -74,11 +114,29 @@ pub(super) async fn run(common: &Common, what: Council, output: &Output) -> anyh
                 ask(common, &Join::default(), Request::CouncilStatus, Reach::ReadOnly, output).await?;
             if output.json { output.value(&answer) } else { status(&ops::read(answer)?, output) }
         }
-        Council::Propose { add, remove, heights } => {
-            let request = Request::CouncilPropose { add, remove, heights };
+        Council::Propose { add, remove, open, what } => {
+            let (proposal, open) = match what {
+                None => (Proposal::Members { add, remove }, open),
+                Some(what) => proposal(what),
+            };
+            let request = Request::CouncilPropose { proposal, heights: open.heights };
             motion(common, request, output).await
         }
         Council::Vote { motion: id } => motion(common, Request::CouncilVote { motion: id }, output).await,
+    }
+}
+
+fn proposal(what: Propose) -> (Proposal, Open) {
+    match what {
+        Propose::Release { artist, to, key, open } => (Proposal::Release { artist, to: to.or(key) }, open),
+        Propose::Parameters { parameters, open } => {
+            let Parameters { threshold, coverage, heartbeat_ms, epoch_ms, window_ms } = parameters;
+            (Proposal::Parameters { threshold, coverage, heartbeat_ms, epoch_ms, window_ms }, open)
+        }
+        Propose::Ruling { artist: Some(artist), owner, open, .. } => (Proposal::Name { artist, owner }, open),
+        Propose::Ruling { song, withhold, open, .. } => {
+            (Proposal::Song { song: song.unwrap_or_default(), withheld: withhold }, open)
+        }
     }
 }
 
@@ -150,15 +208,32 @@ fn status(status: &CouncilStatus, output: &Output) -> anyhow::Result<()> {
     for key in status.next.iter().flatten() {
         let _ = writeln!(text, "from the height after the next: {key}");
     }
+    let waiting = status.receipts.map_or_else(String::new, |count| format!("; {count} receipts wait here"));
+    let _ = match status.epoch {
+        0 => writeln!(text, "plays      not settled yet{waiting}"),
+        epoch => writeln!(
+            text,
+            "plays      settled {epoch} times, the last {} s ago{waiting}",
+            clock::now_ms().saturating_sub(status.epoch_ms) / 1_000
+        ),
+    };
+    let _ = writeln!(text, "supply     {}", tokens::words(status.supply_units));
+    for claim in &status.claims {
+        let statement = if claim.statement.is_empty() { "no statement" } else { &claim.statement };
+        let _ = writeln!(
+            text,
+            "claim      {:?} by {}: {statement}; {} wait",
+            claim.artist,
+            claim.key,
+            tokens::words(claim.escrow_units)
+        );
+    }
     for motion in &status.motions {
-        let mut change = Vec::new();
-        change.extend(motion.add.as_ref().map(|key| format!("add {key}")));
-        change.extend(motion.remove.as_ref().map(|key| format!("remove {key}")));
         let _ = writeln!(
             text,
             "motion     {} {}: {} of {} votes, open up to height {}",
             motion.id,
-            change.join(", "),
+            motion.what,
             motion.votes.len(),
             status.quorum,
             motion.expires_height

@@ -9,7 +9,7 @@ use super::{
     args::{Common, Dump, Export, Join, Ledger, Verify},
     ask, dump,
     output::Output,
-    proof, show,
+    proof, show, tokens,
 };
 use crate::{
     export::Report,
@@ -22,6 +22,10 @@ pub(super) async fn run(common: &Common, what: Ledger, output: &Output) -> anyho
     match what {
         Ledger::Info => plain(common, Request::LedgerInfo, output).await,
         Ledger::Show { what } => plain(common, Request::LedgerShow { what: what.join(" ") }, output).await,
+        Ledger::Song { song } => {
+            let answer = here(common, Request::LedgerSong { what: song.join(" ") }, output).await?;
+            tokens::song(answer, output)
+        }
         Ledger::Verify(Verify { dump: None, .. }) => plain(common, Request::LedgerVerify, output).await,
         Ledger::Verify(Verify { dump: Some(place), full, network }) => {
             dump::verify(&place, full, network.as_deref(), output).await

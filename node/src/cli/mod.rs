@@ -12,6 +12,7 @@ mod play;
 mod proof;
 mod show;
 mod table;
+mod tokens;
 mod up;
 mod wallet;
 
@@ -212,6 +213,7 @@ async fn ask_for(
     let config = config(common, join)?;
     // What comes from other peers, and what they and the ledger must be there for.
     let fetches = matches!(request, Request::Get(_) | Request::Play(_));
+    let records = matches!(request, Request::WalletRecord { .. });
     let tell = if fetches { output.events() } else { output.progress() };
     let data = DataDir::existing(&root);
     if let Some(client) = running(data.as_ref()).await? {
@@ -246,7 +248,7 @@ async fn ask_for(
             "no network is known here: name a peer with --peer-vps, or start one with `antiphon up`";
         return Err(Failure::new(Kind::NoDaemon, message).into());
     }
-    if reach == Reach::Local && new {
+    if (reach == Reach::Local || records) && new {
         return Err(Failure::new(Kind::NotFound, format!("there is no peer in {}", root.display())).into());
     }
     let cancel = CancellationToken::new();
@@ -272,8 +274,8 @@ async fn ask_for(
         answer
     } else {
         let work = async {
-            if fetches {
-                // The song may be in blocks that are still on their way.
+            if fetches || records {
+                // The song may be in blocks that are still on their way, and so may a record of the wallet.
                 catch_up(&peer).await;
             }
             ops::execute(&peer, request, None, &*tell, out).await

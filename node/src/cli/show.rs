@@ -15,6 +15,7 @@ use crate::{
     library::scan::{NOT_AUDIO_NAME, Report},
     ops::{self, MatchReport, Status},
     peer::{catchup::Progress, choice::SourceLine, get::Gotten, play::PlayReport, select::name},
+    tokens,
 };
 
 /// Files that are named one by one before the rest is counted.
@@ -146,6 +147,10 @@ pub(super) fn played(report: Value, output: &Output) -> anyhow::Result<()> {
         from(&report.sources),
         report.first_byte_ms
     ));
+    if report.receipts > 0 {
+        let heard = f64::from(u32::try_from(report.heard_ms).unwrap_or(u32::MAX)) / 1_000.0;
+        output.note(&format!("{heard:.1} s were heard; the receipt is on its way to the council"));
+    }
     Ok(())
 }
 
@@ -169,6 +174,13 @@ pub(super) fn status(status: Value, output: &Output) -> anyhow::Result<()> {
         }
     };
     line("peer", &if status.running { status.peer_id.clone() } else { "not running".into() });
+    if let Some(units) = status.wallet_units {
+        let waits = match status.wallet_escrow_units {
+            None | Some(0) => String::new(),
+            Some(units) => format!("; {} more wait for the council to release", tokens::words(units)),
+        };
+        line("balance", &format!("{}{waits}", tokens::words(units)));
+    }
     line("network", &status.network);
     line(
         "ledger",

@@ -10,7 +10,7 @@ use super::{
     args::{Common, Join, Wallet},
     config,
     output::Output,
-    root,
+    root, tokens,
 };
 use crate::{
     config::Config,
@@ -26,6 +26,10 @@ use crate::{
 };
 
 pub(super) async fn run(common: &Common, what: Wallet, output: &Output) -> anyhow::Result<()> {
+    let what = match tokens::run(common, what, output).await? {
+        Some(what) => what,
+        None => return Ok(()),
+    };
     let desk = Desk { config: config(common, &Join::default())?, common, output };
     match what {
         Wallet::New { password_file, keep } => desk.make(password_file.as_deref(), keep.keep_file).await,
@@ -38,6 +42,13 @@ pub(super) async fn run(common: &Common, what: Wallet, output: &Output) -> anyho
             desk.change_password(password_file.as_deref(), keep.keep_file).await
         }
         Wallet::Unlock { remember } => desk.unlock(remember).await,
+        // Done above.
+        Wallet::Balance { .. }
+        | Wallet::History { .. }
+        | Wallet::Send { .. }
+        | Wallet::Buy { .. }
+        | Wallet::Grant { .. }
+        | Wallet::Claim { .. } => Ok(()),
     }
 }
 

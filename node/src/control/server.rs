@@ -149,6 +149,10 @@ async fn put_all(
     while let Some(out) = lines.recv().await {
         match out {
             Out::Line(line) => timeout(patience, put_line(&mut write, &line)).await??,
+            // No more comes, but the answer is not there yet.
+            Out::Music(bytes) if bytes.is_empty() => {
+                timeout(patience, put_line(&mut write, &Line::Bytes(0))).await??;
+            }
             Out::Music(bytes) => {
                 for piece in bytes.chunks(PIECE_BYTES as usize) {
                     let line = Line::Bytes(u32::try_from(piece.len()).unwrap_or(PIECE_BYTES));

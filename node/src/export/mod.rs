@@ -5,6 +5,7 @@
 //! ledger has grown. Every file is written beside its place and renamed, and a small manifest, written after each
 //! range, says how far the folder is. `docs/DATA.md` describes every column.
 
+mod accounts;
 mod folder;
 pub mod json;
 mod lines;
@@ -21,7 +22,12 @@ use antiphon_proto::{
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
-use self::{folder::Folder, lines::Lines, parquet::Tables};
+use self::{
+    accounts::{Accounts, Settled},
+    folder::Folder,
+    lines::Lines,
+    parquet::Tables,
+};
 use crate::failure::{Failure, Kind};
 
 /// Blocks in a range. A file of this many song blocks is about 200 MB, what analytic tools read well.
@@ -67,6 +73,8 @@ struct Row<'b> {
     leaf: [u8; 32],
     /// The song that the block is or belongs to, and its index.
     song: Option<(SongId, u64)>,
+    /// What a settlement has led to, where the target asks for it.
+    settled: Option<Settled>,
 }
 
 /// Files of one range of blocks while they are written. Dropped unfinished, it leaves nothing behind.
@@ -85,6 +93,10 @@ trait Target {
     fn begin(&self, range: &Range<u64>) -> anyhow::Result<Box<dyn Sink>>;
     /// Notes that the blocks below `end` are in place.
     fn reached(&mut self, end: u64) -> anyhow::Result<()>;
+    /// Whether its rows tell balances.
+    fn tells_balances(&self) -> bool {
+        false
+    }
 }
 
 /// Writes what `outputs` lack of the blocks of `ledger`, up to its size at the start. `progress` is told the blocks
@@ -123,13 +135,14 @@ pub fn run(
     }
     let total = plan.iter().flat_map(|(_, ranges)| ranges).map(|range| range.end - range.start).sum();
     let mut done = 0_u64;
+    let mut accounts = Accounts::default();
     for (mut target, ranges) in plan {
         for range in ranges {
             let mut tell = |more: u64| {
                 done = done.saturating_add(more);
                 progress(done, total)
             };
-            let files = write_range(ledger, &*target, &range, &mut tell)?;
+            let files = write_range(ledger, &*target, &range, &mut accounts, &mut tell)?;
             target.reached(range.end)?;
             report.files_written = report.files_written.saturating_add(files);
         }
@@ -142,9 +155,15 @@ fn write_range(
     ledger: &Ledger,
     target: &dyn Target,
     range: &Range<u64>,
+    accounts: &mut Accounts,
     tell: &mut dyn FnMut(u64) -> bool,
 ) -> anyhow::Result<u64> {
     let mut sink = target.begin(range)?;
+    // Nobody has an account as long as the state has no entries.
+    let counts = target.tells_balances() && ledger.tokens().totals.entries > 0;
+    if counts {
+        accounts.go_to(ledger, range.start, tell)?;
+    }
     let mut next = range.start;
     while next < range.end {
         let batch =
@@ -154,18 +173,23 @@ fn write_range(
         for (bytes, index) in wanted.filter(|(_, index)| *index >= before) {
             let block = Block::parse(bytes).with_context(|| format!("block {index}"))?;
             let song = song_of(ledger, &block)?;
-            let row =
-                Row { bytes, block: &block, hash: BlockHash::of(bytes), leaf: tree::leaf_hash(bytes), song };
+            let settled = if counts { accounts.take(ledger, &block)? } else { None };
+            let (hash, leaf) = (BlockHash::of(bytes), tree::leaf_hash(bytes));
+            let row = Row { bytes, block: &block, hash, leaf, song, settled };
             sink.push(&row)?;
             next = index.saturating_add(1);
         }
         anyhow::ensure!(next > before, "the batch of block {before} does not hold it");
         if !tell(next - before) {
-            let message = "interrupted; files that are whole stay, the next export goes on from there";
-            return Err(Failure::new(Kind::Failed, message).into());
+            return Err(interrupted());
         }
     }
     sink.finish()
+}
+
+fn interrupted() -> anyhow::Error {
+    let message = "interrupted; files that are whole stay, the next export goes on from there";
+    Failure::new(Kind::Failed, message).into()
 }
 
 /// The song that a block is or belongs to, and its index.

@@ -66,6 +66,10 @@ impl Target for Tables {
     fn reached(&mut self, end: u64) -> anyhow::Result<()> {
         self.folder.reached(end)
     }
+
+    fn tells_balances(&self) -> bool {
+        true
+    }
 }
 
 struct RangeFiles(Vec<TableFile>);
@@ -249,7 +253,9 @@ mod tests {
     use antiphon_ledger::tree;
     use antiphon_proto::{
         BlockHash, NetworkId, PublicKey,
-        wire::{Block, Council, CouncilAct, CouncilVote, Song, Split, Terms, Variant, block::Body},
+        wire::{
+            Amount, Block, Council, CouncilAct, CouncilVote, Epoch, Song, Split, Terms, Variant, block::Body,
+        },
     };
     use parquet::{
         file::reader::{FileReader, SerializedFileReader},
@@ -257,7 +263,7 @@ mod tests {
     };
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{super::accounts::Settled, *};
 
     /// Writes the blocks as one range, reads every table back, and compares.
     fn round_trip(blocks: &[Block]) {
@@ -274,7 +280,14 @@ mod tests {
                 _ => None,
             };
             let (hash, leaf) = (BlockHash::of(&bytes), tree::leaf_hash(&bytes));
-            let row = Row { bytes: &bytes, block, hash, leaf, song };
+            let settled = match &block.body {
+                Some(Body::Epoch(epoch)) => {
+                    let balances = epoch.credits.iter().map(|amount| (PublicKey([7; 32]), amount.units));
+                    Some(Settled { supply: epoch.minted, balances: balances.collect() })
+                }
+                _ => None,
+            };
+            let row = Row { bytes: &bytes, block, hash, leaf, song, settled };
             sink.push(&row).unwrap();
             for (table, rows) in TABLES.iter().zip(&mut expected) {
                 rows.extend((table.rows)(&row));
@@ -372,6 +385,21 @@ mod tests {
         })
     }
 
+    fn epoch() -> impl Strategy<Value = Body> {
+        (prop::collection::vec(0..1_000_u64, 0..5), 0..1_000_u64, 1..9_u32).prop_map(
+            |(units, minted, plays)| {
+                let credits = units.into_iter().map(|units| Amount { key: vec![6; 32], units });
+                Body::Epoch(Epoch {
+                    number: 1,
+                    plays,
+                    minted,
+                    credits: credits.collect(),
+                    ..Epoch::default()
+                })
+            },
+        )
+    }
+
     fn block((body, index): (Body, u64)) -> Block {
         Block {
             version: 1,
@@ -391,7 +419,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(24))]
 
         #[test]
-        fn what_is_written_is_read(bodies in prop::collection::vec(prop_oneof![song(), variant(), council()], 0..30)) {
+        fn what_is_written_is_read(bodies in prop::collection::vec(prop_oneof![song(), variant(), council(), epoch()], 0..30)) {
             round_trip(&ledger(bodies));
         }
     }

@@ -153,12 +153,12 @@ pub(super) const TABLES: [Table; 7] = [
             column("burned_units", Form::Long),
             column("supply_units", Form::Long),
         ],
-        rows: none,
+        rows: epochs,
     },
     Table {
         name: "balances",
         columns: &[column("height", Form::Long), column("account", Form::Text), column("units", Form::Long)],
-        rows: none,
+        rows: balances,
     },
 ];
 
@@ -300,9 +300,24 @@ fn council(row: &Row<'_>) -> Vec<Vec<Cell>> {
     ]]
 }
 
-/// A ledger of this version has no such blocks: the table is there so that queries work.
-fn none(_: &Row<'_>) -> Vec<Vec<Cell>> {
-    Vec::new()
+fn epochs(row: &Row<'_>) -> Vec<Vec<Cell>> {
+    let (Some(Body::Epoch(epoch)), Some(settled)) = (&row.block.body, &row.settled) else {
+        return Vec::new();
+    };
+    vec![vec![
+        number(epoch.number),
+        number(row.block.height),
+        number(row.block.time_ms),
+        number(epoch.plays),
+        number(epoch.minted),
+        number(epoch.burned),
+        number(settled.supply),
+    ]]
+}
+
+fn balances(row: &Row<'_>) -> Vec<Vec<Cell>> {
+    let settled = row.settled.iter().flat_map(|settled| &settled.balances);
+    settled.map(|(key, units)| vec![number(row.block.height), hex(&key.0), number(*units)]).collect()
 }
 
 #[cfg(test)]

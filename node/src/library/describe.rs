@@ -3,7 +3,7 @@
 use antiphon_fingerprint::Analysis;
 use antiphon_proto::{
     ContentHash, NetworkId, SongId, limits, stamp,
-    wire::{Registration, Song, Split, Variant, registration},
+    wire::{Registration, Song, Split, Terms, Variant, registration},
 };
 
 use crate::wallet::Wallet;
@@ -21,6 +21,8 @@ pub struct Registrant {
     pub network: NetworkId,
     /// Work that the network asks for.
     pub stamp_bits: u32,
+    /// What listeners owe for the wallet's own songs. None: nothing.
+    pub terms: Option<Terms>,
 }
 
 impl Registrant {
@@ -52,6 +54,7 @@ impl Registrant {
             let key = self.key();
             song.artist_key.clone_from(&key);
             song.splits = vec![Split { key, basis_points: limits::BASIS_POINTS }];
+            song.terms = self.terms;
         }
         song
     }
@@ -89,11 +92,11 @@ impl Registrant {
         let secret = self.wallet.as_ref()?.secret()?;
         match registration.body.as_mut()? {
             registration::Body::Song(song) => {
-                song.stamp = self.work(&song.stamp_challenge(&self.network), go_on)?;
+                song.stamp = work(&song.stamp_challenge(&self.network), self.stamp_bits, go_on)?;
                 song.sign(&self.network, secret);
             }
             registration::Body::Variant(variant) => {
-                variant.stamp = self.work(&variant.stamp_challenge(&self.network), go_on)?;
+                variant.stamp = work(&variant.stamp_challenge(&self.network), self.stamp_bits, go_on)?;
                 variant.sign(&self.network, secret);
             }
             // What is not of the library is signed elsewhere.
@@ -101,17 +104,18 @@ impl Registrant {
         }
         Some(registration)
     }
+}
 
-    fn work(&self, challenge: &stamp::Challenge, go_on: &dyn Fn() -> bool) -> Option<u64> {
-        let mut start = 0;
-        while go_on() {
-            if let Some(found) = challenge.search(self.stamp_bits, start, STAMP_TRIES) {
-                return Some(found);
-            }
-            start += STAMP_TRIES;
+/// Finds a work stamp of so many bits. `go_on` is asked every few milliseconds; `None` when it said no.
+pub(crate) fn work(challenge: &stamp::Challenge, bits: u32, go_on: &dyn Fn() -> bool) -> Option<u64> {
+    let mut start = 0;
+    while go_on() {
+        if let Some(found) = challenge.search(bits, start, STAMP_TRIES) {
+            return Some(found);
         }
-        None
+        start += STAMP_TRIES;
     }
+    None
 }
 
 /// Content hash of a registration.

@@ -222,6 +222,7 @@ mod tests {
             artist_names: vec![],
             network: NetworkId([2; 32]),
             stamp_bits: 4,
+            terms: None,
         };
         let script = Arc::new(Script(Mutex::new((answers, vec![]))));
         let witness = Says { holds, similar, grows: watch::Sender::new(0) };

@@ -174,7 +174,7 @@ impl Peer {
             Some(got) => got,
             None => {
                 let library = self.settings.share_downloads.then_some(&self.library);
-                let fetching = Fetching { network: self.network.as_ref(), library, access: None };
+                let fetching = Fetching { network: self.network.as_ref(), library, access: self.access() };
                 fetching.fetch_any(folder, &selected.song, &choices, progress).await?
             }
         };

@@ -37,12 +37,13 @@ use prometheus_client::registry::Registry;
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use self::council::Seat;
 pub(crate) use self::open::{Dialled, Opening};
+use self::{council::Seat, orders::Orders};
 use crate::{
     config::{self, Config},
     failure::{Failure, Kind},
     library::Library,
+    royalty::{Royalties, access::Access},
     search,
     system::datadir::{DataDir, Lock},
     wallet::Wallet,
@@ -84,10 +85,14 @@ pub struct Peer {
     pub wallet: Option<Wallet>,
     /// Settings of the library.
     pub settings: config::Library,
+    /// Where registrations go.
+    pub orders: Arc<dyn Orders>,
     /// Songs by words and names.
     pub search: Arc<search::Index>,
     /// Who is online with what.
     pub sources: Arc<dyn search::Sources>,
+    /// What this peer is paid and pays for; none without a network or an open wallet.
+    pub royalties: Option<Royalties>,
     /// This peer's seat in the council, if it was given one.
     pub seat: Option<Seat>,
     /// Whether the settings ask for a seat.
@@ -166,6 +171,11 @@ impl Peer {
     pub fn signer(&self) -> Result<&Arc<SecretKey>, Failure> {
         let none = || Failure::new(Kind::NotFound, "there is no wallet here yet");
         self.wallet.as_ref().ok_or_else(none)?.signer()
+    }
+
+    /// The right to hear, as this peer shows it.
+    pub(crate) fn access(&self) -> Option<&Access> {
+        self.royalties.as_ref().map(|royalties| &royalties.access)
     }
 
     /// Adds work that ends with the peer.

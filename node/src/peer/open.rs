@@ -7,7 +7,7 @@ use std::{
 };
 
 use antiphon_ledger::{Ledger, OpenError, Options, Stage};
-use antiphon_p2p::{ConnectionLimits, Event, Network, NoWitness, Role, Services};
+use antiphon_p2p::{ConnectionLimits, Event, Network, Role, Services};
 use antiphon_proto::{NetworkId, wire::Genesis};
 use anyhow::{Context, bail};
 use libp2p::{Multiaddr, PeerId};
@@ -31,6 +31,11 @@ use crate::{
     failure::{Failure, Kind},
     genesis_file,
     library::{Library, Parts, catalogue::Catalogue, describe::Registrant, folders::Folders},
+    royalty::{
+        Royalties,
+        outbox::{Outbox, Pace},
+        witness::Stand,
+    },
     rule::Rule,
     search,
     system::{
@@ -76,6 +81,7 @@ pub(crate) struct Opening<'c> {
     addresses: VecDeque<Multiaddr>,
     registry: Registry,
     desk: Arc<Desk>,
+    stand: Arc<Stand>,
     cancel: CancellationToken,
 }
 
@@ -155,6 +161,7 @@ impl<'c> Opening<'c> {
             state,
             registry: Registry::default(),
             desk: Arc::new(Desk::default()),
+            stand: Arc::new(Stand::default()),
             cancel,
         })
     }
@@ -220,6 +227,7 @@ impl<'c> Opening<'c> {
             artist_names: self.config.library.artist_names.iter().map(|name| name.to_lowercase()).collect(),
             network: ledger.network(),
             stamp_bits,
+            terms: self.config.library.terms()?,
             wallet: wallet.clone(),
         };
         let analyzer = self.config.library.analyzer();
@@ -233,7 +241,8 @@ impl<'c> Opening<'c> {
             orders: orders.clone(),
             workers: self.config.library.workers,
         }));
-        self.desk.open(ledger.clone(), library.clone(), orders);
+        let royalties = self.royalties(&ledger, network.as_ref(), wallet.as_ref(), &orders).await?;
+        self.desk.open(ledger.clone(), library.clone(), orders.clone());
         let search = search::Index::new(&self.data.search(), &ledger.network(), Arc::new(ledger.clone()));
         let peer = Peer {
             data: self.data.clone(),
@@ -250,6 +259,8 @@ impl<'c> Opening<'c> {
             following: watch::Sender::default(),
             tasks: Mutex::new(JoinSet::new()),
             seat,
+            royalties,
+            orders,
             settings: self.config.library.clone(),
             config_names_a_key: self.config.council.key.is_some(),
             _lock: lock,
@@ -324,7 +335,7 @@ impl<'c> Opening<'c> {
             ledger: self.desk.clone(),
             registrar: self.desk.clone(),
             audio: self.desk.clone(),
-            witness: Arc::new(NoWitness),
+            witness: self.stand.clone(),
         };
         let (network, mut events) = Box::pin(Network::start(config, node_seed, services, &mut self.registry))
             .await
@@ -508,6 +519,26 @@ impl<'c> Opening<'c> {
             self.state.save(&self.data.network_state())?;
         }
         Ok(())
+    }
+
+    /// What this peer is paid for and what it pays for: with a wallet that is open, in a network.
+    async fn royalties(
+        &self,
+        ledger: &Ledger,
+        network: Option<&Network>,
+        wallet: Option<&wallet::Wallet>,
+        orders: &Arc<dyn Orders>,
+    ) -> anyhow::Result<Option<Royalties>> {
+        let (Some(network), Some(signer)) = (network, wallet.and_then(|wallet| wallet.signer().ok())) else {
+            return Ok(None);
+        };
+        let (id, folder) = (ledger.network(), self.data.receipts());
+        let outbox = tokio::task::spawn_blocking(move || Outbox::open(&folder, id)).await??;
+        let royalties = Royalties::new(ledger, network, signer.clone(), Arc::new(outbox));
+        self.stand.open(royalties.witness());
+        let pace = Pace::of(&ledger.economy());
+        tokio::spawn(royalties.outbox.clone().hand_in(orders.clone(), pace, self.cancel.clone()));
+        Ok(Some(royalties))
     }
 
     fn orders(

@@ -48,9 +48,8 @@ impl Orders for Local {
         Box::pin(async move {
             match submission.await {
                 Answer::Accepted { index, height } => Verdict::Accepted { index, height },
-                Answer::Kept => Verdict::Unavailable("it waits for the next settlement".to_owned()),
+                Answer::Kept => Verdict::Kept,
                 Answer::Refused(refusal) => Verdict::Refused(refusal.to_wire()),
-                // A sequencer that keeps receipts for the next settlement says so here: `Verdict::Kept`.
                 Answer::Unavailable(reason) => Verdict::Unavailable(reason),
             }
         })

@@ -11,10 +11,10 @@ use std::{
 use antiphon_ledger::{Ledger, ReadError};
 use antiphon_p2p::{AudioFile, AudioRefusal, AudioSource, LedgerSource, ProofQuery, Registrar, SourceError};
 use antiphon_proto::{
-    ContentHash, canonical, limits,
+    ContentHash, PublicKey, canonical, limits,
     wire::{
-        Accepted, AudioRequest, Batch, BatchSeal, Bundle, Kept, LedgerInfo, RegisterReply, RegisterRequest,
-        StreamError, StreamErrorCode, register_reply::Body,
+        Accepted, AccessToken, AudioRequest, Batch, BatchSeal, Bundle, Kept, LedgerInfo, RegisterReply,
+        RegisterRequest, StreamError, StreamErrorCode, register_reply::Body,
     },
 };
 use bytes::Bytes;
@@ -23,7 +23,10 @@ use libp2p::PeerId;
 use tokio::sync::watch;
 
 use super::orders::{Orders, Verdict};
-use crate::library::{Library, Located};
+use crate::{
+    library::{Library, Located},
+    system::clock,
+};
 
 /// The parts of a peer that serve others.
 #[derive(Default)]
@@ -66,6 +69,34 @@ impl Desk {
                 desk.checkpoint.send_replace(note.into());
             }
         });
+    }
+}
+
+impl Desk {
+    /// Holds a song's terms against the right that a peer shows.
+    fn may_have(&self, content: &ContentHash, peer: PeerId, token: &[u8]) -> Result<(), AudioRefusal> {
+        let Some(ledger) = self.ledger.get() else { return Err(AudioRefusal::NotFound) };
+        let failed = |error: ReadError| internal(content, &error);
+        let Some(entry) = ledger.by_content(content).map_err(failed)? else { return Ok(()) };
+        let Some(song) = ledger.song(entry.song_index).map_err(failed)? else { return Ok(()) };
+        if song.terms.is_none() {
+            return Ok(());
+        }
+        let forbidden = |detail: String| AudioRefusal::Forbidden { detail };
+        let now_ms = clock::now_ms();
+        // Without a token nobody asks: the answer says what it costs.
+        let nobody = PublicKey([0; 32]);
+        let listener = if token.is_empty() {
+            nobody
+        } else {
+            let checked = AccessToken::check(token, &ledger.network(), &peer.to_bytes(), now_ms);
+            let (of, listener) = checked.map_err(|error| forbidden(error.to_string()))?;
+            if of != entry.song_id {
+                return Err(forbidden("the access token is another song's".to_owned()));
+            }
+            listener
+        };
+        ledger.may_hear(entry.song_index, &song, &listener, now_ms).map_err(failed)?.map_err(forbidden)
     }
 }
 
@@ -170,9 +201,10 @@ impl Registrar for Desk {
 }
 
 impl AudioSource for Desk {
-    fn open(&self, _peer: PeerId, request: &AudioRequest) -> Result<AudioFile, AudioRefusal> {
+    fn open(&self, peer: PeerId, request: &AudioRequest) -> Result<AudioFile, AudioRefusal> {
         let content = request.content().map_err(|_| AudioRefusal::NotFound)?;
         let library = self.library.get().ok_or(AudioRefusal::NotFound)?;
+        self.may_have(&content, peer, &request.access_token)?;
         match library.locate(&content) {
             Ok(Located::Here { path, size, outboard }) => {
                 let data = File::open(&path).map_err(|error| internal(&content, &error))?;

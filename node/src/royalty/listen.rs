@@ -43,6 +43,15 @@ pub struct Position {
     pub playing: bool,
 }
 
+/// Which encoding is heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Encoding {
+    /// Ledger index of its block.
+    pub index: u64,
+    /// BLAKE3 of its file.
+    pub content: ContentHash,
+}
+
 /// What is heard, and who hears it.
 #[derive(Debug, Clone)]
 pub struct Song {

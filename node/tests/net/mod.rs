@@ -280,6 +280,7 @@ fn library(ledger: &Ledger, dir: &TempDir) -> Arc<Library> {
             artist_names: Vec::new(),
             network: ledger.network(),
             stamp_bits: 0,
+            terms: None,
         },
         orders: Arc::new(Offline),
         workers: 1,

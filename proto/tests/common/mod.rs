@@ -1,6 +1,8 @@
 //! Records that several tests start from, and generators of arbitrary ones.
 #![allow(dead_code, unreachable_pub, reason = "each test uses its part")]
 
+use std::{fs, path::PathBuf};
+
 use antiphon_proto::{
     NetworkId, PublicKey, SecretKey,
     wire::{
@@ -8,7 +10,19 @@ use antiphon_proto::{
         block,
     },
 };
+use data_encoding::HEXLOWER;
 use proptest::prelude::*;
+
+/// Compares with the frozen bytes; `ANTIPHON_BLESS=1` writes them anew, on purpose only.
+pub fn golden(name: &str, bytes: &[u8]) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{name}.hex"));
+    let text: String = bytes.chunks(32).map(|line| HEXLOWER.encode(line) + "\n").collect::<Vec<_>>().concat();
+    if std::env::var_os("ANTIPHON_BLESS").is_some() {
+        fs::write(&path, &text).unwrap();
+    }
+    let frozen = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    assert_eq!(frozen, text, "{name} no longer has its frozen bytes");
+}
 
 pub fn secret() -> SecretKey {
     SecretKey::from_seed(&[0x11; 32])

@@ -59,6 +59,8 @@ pub struct Report {
     pub proposer: Option<PublicKey>,
     /// Registrations that wait.
     pub pending: usize,
+    /// Receipts of plays that wait here for a settlement.
+    pub receipts: usize,
     /// The council of the next height.
     pub members: Vec<MemberReport>,
     /// How many of them must agree.
@@ -126,6 +128,7 @@ impl<C: Chain, J: Journal> Member<C, J> {
             round: self.running.as_ref().map(|running| running.round),
             proposer: self.running.as_ref().map(|running| running.proposer),
             pending: self.pool.len(),
+            receipts: self.chain.receipts_waiting(),
             members: members.collect(),
             quorum: quorum(roster.current().len()),
             next: (roster.next() != roster.current()).then(|| roster.next().to_vec()),

@@ -8,14 +8,19 @@ use std::{
 
 use antiphon_proto::{
     ContentHash, RootHash, SongId,
-    wire::{Genesis, Receipt, Registration, Song, WalEntry},
+    play::ReceiptId,
+    wire::{Block, Epoch, Genesis, Receipt, Registration, Song, SongState, WalEntry, block, registration},
 };
+
+use prost::Message as _;
 
 use crate::{
     append::{Proposal, SealedBatch, Verdict},
     council::{
         chain::{Chain, ChainFault, End, Kept, NotValid, same},
+        court,
         journal::{Journal, JournalError},
+        receipts::{Receipts, root_of},
     },
     error::Fault,
     proofs::Proofs,
@@ -24,7 +29,7 @@ use crate::{
     rule::Similar,
     seal::{self, SealPolicy, Sealed},
     state::{Applied, ApplyError, Batch, Checked, CheckedRegistration, ContentEntry, Params, Position, View},
-    tokens::{StateKey, Tokens},
+    tokens::{self, Draft, Pending, Settlement, StateKey, TokenView, Tokens},
     tree::Frontier,
 };
 
@@ -52,7 +57,22 @@ impl Shared {
 struct Memory {
     contents: BTreeMap<ContentHash, ContentEntry>,
     songs: BTreeMap<SongId, u64>,
+    bodies: BTreeMap<u64, Song>,
     state: BTreeMap<StateKey, Vec<u8>>,
+}
+
+impl TokenView for Memory {
+    fn state(&mut self, key: &StateKey) -> Result<Option<Vec<u8>>, Fault> {
+        View::state(self, key)
+    }
+
+    fn song_at(&mut self, index: u64) -> Result<Option<Song>, Fault> {
+        self.song(index)
+    }
+
+    fn index_of(&mut self, id: &SongId) -> Result<Option<u64>, Fault> {
+        self.song_index(id)
+    }
 }
 
 impl View for Memory {
@@ -72,14 +92,15 @@ impl View for Memory {
         Ok(None)
     }
 
-    fn accept_song(&mut self, _: u64, _: &Song) -> Result<(), Fault> {
+    fn accept_song(&mut self, index: u64, song: &Song) -> Result<(), Fault> {
+        self.bodies.insert(index, song.clone());
         Ok(())
     }
 
     fn accept_other(&mut self, _: u64) {}
 
-    fn song(&mut self, _: u64) -> Result<Option<Song>, Fault> {
-        Ok(None)
+    fn song(&mut self, index: u64) -> Result<Option<Song>, Fault> {
+        Ok(self.bodies.get(&index).cloned())
     }
 
     fn state(&mut self, key: &StateKey) -> Result<Option<Vec<u8>>, Fault> {
@@ -94,6 +115,11 @@ struct Data {
     frontier: Frontier,
     memory: Memory,
     tokens: Tokens,
+    receipts: Receipts,
+    /// Receipts that were not synced yet: a crash loses them.
+    unsynced: Vec<ReceiptId>,
+    /// Receipts of settlements, as the disk has them.
+    settled: BTreeMap<u64, Vec<Receipt>>,
 }
 
 /// A simulated ledger. Clones are the same one.
@@ -112,29 +138,94 @@ impl SimChain {
         let frontier = Frontier::new();
         let (shared, tokens) = (Rc::clone(shared), Tokens::start(&shared.params));
         let memory = Memory::default();
-        Self(Rc::new(RefCell::new(Data { shared, batches: Vec::new(), end, frontier, memory, tokens })))
+        Self(Rc::new(RefCell::new(Data {
+            shared,
+            batches: Vec::new(),
+            end,
+            frontier,
+            memory,
+            tokens,
+            receipts: Receipts::default(),
+            unsynced: Vec::new(),
+            settled: BTreeMap::new(),
+        })))
     }
 
     pub(super) fn batches(&self) -> Vec<SealedBatch> {
         self.0.borrow().batches.clone()
     }
 
-    /// The block of a registration.
-    pub(super) fn holds(&self, registration: &Registration) -> bool {
-        self.0.borrow().batches.iter().flat_map(|batch| &batch.blocks).any(|bytes| {
-            antiphon_proto::wire::Block::parse(bytes).is_ok_and(|block| same(registration, &block))
-        })
+    /// What a crash leaves of the receipts.
+    pub(super) fn restart(&self) {
+        let mut data = self.0.borrow_mut();
+        for id in std::mem::take(&mut data.unsynced) {
+            data.receipts.forget(&id);
+        }
     }
 
-    pub(super) fn block(&self, index: u64) -> Option<antiphon_proto::wire::Block> {
+    /// The first song of the ledger.
+    pub(super) fn first_song(&self) -> Option<Song> {
+        self.0.borrow().memory.bodies.values().next().cloned()
+    }
+
+    /// Plays of all songs.
+    pub(super) fn plays(&self) -> u64 {
+        let data = self.0.borrow();
+        let of = |(key, value): (&StateKey, &Vec<u8>)| match key {
+            StateKey::Song(_) => SongState::decode(&value[..]).unwrap().plays,
+            _ => 0,
+        };
+        data.memory.state.iter().map(of).sum()
+    }
+
+    /// Whether a settlement holds a receipt.
+    pub(super) fn has_settled(&self, kept: &Registration) -> bool {
+        let Some(registration::Body::Receipt(receipt)) = &kept.body else { return false };
+        self.0.borrow().receipts.settlement_of(&receipt.id()).is_some()
+    }
+
+    /// Sums over the state.
+    pub(super) fn tokens(&self) -> Tokens {
+        self.0.borrow().tokens
+    }
+
+    /// The block of a registration.
+    pub(super) fn holds(&self, registration: &Registration) -> bool {
+        self.0
+            .borrow()
+            .batches
+            .iter()
+            .flat_map(|batch| &batch.blocks)
+            .any(|bytes| Block::parse(bytes).is_ok_and(|block| same(registration, &block)))
+    }
+
+    pub(super) fn block(&self, index: u64) -> Option<Block> {
         let data = self.0.borrow();
         let bytes =
             data.batches.iter().flat_map(|batch| &batch.blocks).nth(usize::try_from(index).unwrap())?;
-        antiphon_proto::wire::Block::parse(bytes).ok()
+        Block::parse(bytes).ok()
     }
 }
 
 impl Data {
+    /// What these receipts amount to; refused when no settlement is due.
+    fn settle(&self, time_ms: u64, receipts: &[Receipt]) -> Result<Settlement, String> {
+        let (mut memory, pending) = (self.memory.clone(), Pending::new(self.tokens));
+        let mut draft = Draft::new(&mut memory, &pending);
+        let time_ms = time_ms.max(self.end.position.time_ms);
+        tokens::settle(&mut draft, time_ms, receipts, &self.receipts).map_err(|error| error.to_string())
+    }
+
+    /// The settlement that is due, and what it settles.
+    fn due(&self, time_ms: u64) -> Option<(Epoch, Vec<Receipt>)> {
+        if self.receipts.lacking().is_some() || self.receipts.waiting_len() == 0 {
+            return None;
+        }
+        let waiting = self.receipts.waiting();
+        let Settlement { epoch, settled, .. } = self.settle(time_ms, &waiting).ok()?;
+        Some((epoch?, settled.into_iter().map(|at| waiting[at].clone()).collect()))
+    }
+
     /// Applies blocks that are checked; what the ledger would be.
     fn apply(&self, blocks: &[Vec<u8>]) -> Result<(Position, RootHash, Applied, Frontier), NotValid> {
         let mut memory = self.memory.clone();
@@ -173,11 +264,21 @@ impl Chain for SimChain {
 
     fn propose(&mut self, time_ms: u64, registrations: &[Registration]) -> Result<Proposal, ChainFault> {
         let data: RefMut<'_, Data> = self.0.borrow_mut();
+        let due = data.due(time_ms);
         let start = data.end.position;
         let (height, time_ms) = (start.height + 1, time_ms.max(start.time_ms));
         let mut memory = data.memory.clone();
         let mut batch = Batch::begin(&data.shared.params, start, &data.end.roster, data.tokens, &mut memory);
         let (mut blocks, mut verdicts, mut frontier) = (Vec::new(), Vec::new(), data.frontier.clone());
+        let mut receipts = Vec::new();
+        if let Some((epoch, of)) = due {
+            let body = block::Body::Epoch(epoch);
+            let (block, bytes) = Checked::build_body(&batch.position(), height, time_ms, body).unwrap();
+            batch.apply(&block).unwrap();
+            frontier.append(&bytes);
+            blocks.push(bytes);
+            receipts = of;
+        }
         for registration in registrations {
             let checked =
                 CheckedRegistration::new(&data.shared.params, &data.shared.proofs, registration).unwrap();
@@ -194,21 +295,32 @@ impl Chain for SimChain {
             });
         }
         let (end, root) = (batch.position(), frontier.root());
-        Ok(Proposal { first: start.size, blocks, receipts: Vec::new(), verdicts, end, root })
+        Ok(Proposal { first: start.size, blocks, receipts, verdicts, end, root })
     }
 
     fn examine(
         &mut self,
         first: u64,
         blocks: &[Vec<u8>],
-        _: &[Receipt],
+        receipts: &[Receipt],
     ) -> Result<Result<(Position, RootHash), NotValid>, ChainFault> {
         let data = self.0.borrow();
         assert_eq!(first, data.end.position.size);
+        if let Some((block, epoch)) = court::settlement(blocks) {
+            let found = data.settle(block.time_ms, receipts);
+            let same = found.is_ok_and(|found| found.epoch == Some(epoch) && found.unsettled.is_empty());
+            if data.receipts.lacking().is_some() || !same {
+                return Ok(Err(NotValid("not what its receipts say, or they are not here".to_owned())));
+            }
+        }
         Ok(data.apply(blocks).map(|(position, root, ..)| (position, root)))
     }
 
-    fn commit(&mut self, batch: &SealedBatch, _: &[Receipt]) -> Result<Result<(), NotValid>, ChainFault> {
+    fn commit(
+        &mut self,
+        batch: &SealedBatch,
+        receipts: &[Receipt],
+    ) -> Result<Result<(), NotValid>, ChainFault> {
         let mut data = self.0.borrow_mut();
         if batch.first != data.end.position.size {
             return Ok(Err(NotValid("not the next batch".to_owned())));
@@ -232,6 +344,20 @@ impl Chain for SimChain {
         }
         let roster = data.end.roster.advance(position.height, seal::signers(&batch.seal), applied.changes);
         data.end = End { position, root, roster: roster.into(), seal: batch.seal.clone() };
+        if let Some((block, epoch)) = court::settlement(&batch.blocks) {
+            let settled = court::settled(&block, &epoch).unwrap();
+            if court::belong(&batch.blocks, receipts) {
+                data.settled.insert(settled.index, receipts.to_vec());
+                data.receipts.settle(&settled, receipts);
+            } else {
+                data.receipts.lacks(settled);
+            }
+        }
+        for (bytes, index) in batch.blocks.iter().zip(batch.first..) {
+            if let Ok(Block { body: Some(block::Body::Song(song)), .. }) = Block::parse(bytes) {
+                data.memory.bodies.insert(index, song);
+            }
+        }
         data.frontier = frontier;
         data.tokens = applied.tokens;
         data.memory.state.extend(applied.state);
@@ -243,32 +369,51 @@ impl Chain for SimChain {
         Ok(())
     }
 
-    fn keep(&mut self, _: u64, _: &Receipt) -> Result<Kept, ChainFault> {
-        Ok(Kept::Full("no receipts in this simulation".to_owned()))
+    fn keep(&mut self, _: u64, receipt: &Receipt) -> Result<Kept, ChainFault> {
+        let mut data = self.0.borrow_mut();
+        if let Some(index) = data.receipts.settlement_of(&receipt.id()) {
+            return Ok(Kept::Settled { index, height: 0 });
+        }
+        Ok(match data.receipts.add(receipt.clone()) {
+            Ok(true) => {
+                data.unsynced.push(receipt.id());
+                Kept::New
+            }
+            Ok(false) => Kept::Known,
+            Err(full) => Kept::Full(full.to_string()),
+        })
     }
 
     fn sync_receipts(&mut self) -> Result<(), ChainFault> {
+        self.0.borrow_mut().unsynced.clear();
         Ok(())
     }
 
-    fn is_settlement_due(&mut self, _: u64) -> Result<bool, ChainFault> {
-        Ok(false)
+    fn is_settlement_due(&mut self, wall_ms: u64) -> Result<bool, ChainFault> {
+        Ok(self.0.borrow().due(wall_ms).is_some())
     }
 
     fn receipts_waiting(&self) -> usize {
-        0
+        self.0.borrow().receipts.waiting_len()
     }
 
     fn lacks_receipts_of(&self) -> Option<u64> {
-        None
+        self.0.borrow().receipts.lacking().map(|settled| settled.index)
     }
 
-    fn settled_receipts(&self, _: u64) -> Result<Option<Vec<Receipt>>, ChainFault> {
-        Ok(None)
+    fn settled_receipts(&self, index: u64) -> Result<Option<Vec<Receipt>>, ChainFault> {
+        Ok(self.0.borrow().settled.get(&index).cloned())
     }
 
-    fn supply_receipts(&mut self, _: u64, _: &[Receipt]) -> Result<bool, ChainFault> {
-        Ok(false)
+    fn supply_receipts(&mut self, index: u64, receipts: &[Receipt]) -> Result<bool, ChainFault> {
+        let mut data = self.0.borrow_mut();
+        let lacking = data.receipts.lacking().filter(|lacking| lacking.index == index);
+        let Some(lacking) = lacking.filter(|lacking| lacking.root == root_of(receipts)) else {
+            return Ok(false);
+        };
+        data.settled.insert(index, receipts.to_vec());
+        data.receipts.settle(&lacking, receipts);
+        Ok(true)
     }
 
     fn batch_from(&self, first: u64) -> Result<Option<SealedBatch>, ChainFault> {

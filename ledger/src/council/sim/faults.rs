@@ -1,7 +1,7 @@
 //! Random faults from a seed: crashes at any flush, loss, delay, repetition, partitions, one member that lies, and
 //! changes of the council. Nothing may ever fork, and every stall must end when the fault does.
 
-use antiphon_proto::wire::CouncilAct;
+use antiphon_proto::wire::{CouncilAct, registration};
 
 use super::{Answer, Dice, FAIR, Voting, Weather, World, chain::CrashAt};
 use crate::council::Chain as _;
@@ -42,6 +42,7 @@ fn one_fault(world: &mut World, honest: usize) {
         _ => {
             for node in world.up() {
                 world.submit(node);
+                world.submit_play(node);
             }
         }
     }
@@ -118,8 +119,15 @@ fn one_seed(seed: u64) {
     world.until(CALM_MS, "all answers", |world| {
         songs.iter().all(|song| world.answers.iter().any(|(_, of, _)| of == song))
     });
+    // Who has left the council meanwhile follows, and knows no receipts.
+    let voters = |world: &World| -> Vec<usize> {
+        (0..honest).filter(|node| world.voting(*node) != Voting::NotAMember).collect()
+    };
+    world.until(CALM_MS, "every receipt that was kept is settled", |world| world.all_settled(&voters(world)));
+    world.check_plays(&voters(&world));
     for (_, song, answer) in &world.answers {
-        if matches!(answer, Answer::Accepted { .. }) {
+        let is_receipt = matches!(song.body, Some(registration::Body::Receipt(_)));
+        if matches!(answer, Answer::Accepted { .. }) && !is_receipt {
             assert!(world.nodes[0].chain.holds(song), "acknowledged and lost");
         }
     }

@@ -14,8 +14,12 @@ use std::{
 
 use antiphon_proto::{
     PublicKey, SecretKey,
+    economy::{DEFAULT, TOKEN},
     note::CosignedCheckpoint,
-    wire::{CouncilMessage, Genesis, Registration, council_message::Body},
+    wire::{
+        CouncilMessage, Economy, Genesis, Receipt, ReceiptBody, Registration, Served, Span,
+        council_message::Body, registration,
+    },
 };
 
 use self::chain::{Shared, SimChain, SimJournal};
@@ -90,6 +94,8 @@ struct World {
     decided: Vec<(SealedBatch, End)>,
     artist: Artist,
     songs: u64,
+    /// Receipts that a member has said it keeps, and which one.
+    kept: Vec<(usize, Registration)>,
     /// Tickets by node, and what they are for.
     asked: BTreeMap<(usize, u64), Registration>,
     answers: Vec<(usize, Registration, Answer)>,
@@ -107,8 +113,12 @@ impl World {
             .collect();
         secrets[..members].sort_by_key(SecretKey::public);
         let keys: Vec<PublicKey> = secrets[..members].iter().map(SecretKey::public).collect();
-        let genesis =
-            Genesis { stamp_bits: 0, batch_quota: 8, ..Genesis::new("simulated", WALL_MS, [7; 16], &keys) };
+        let genesis = Genesis {
+            stamp_bits: 0,
+            batch_quota: 8,
+            economy: Some(Economy { epoch_ms: 8_000, ..DEFAULT }),
+            ..Genesis::new("simulated", WALL_MS, [7; 16], &keys)
+        };
         let artist = Artist::new(77, &genesis);
         let shared = Shared::new(genesis);
         let mut world = Self {
@@ -123,6 +133,7 @@ impl World {
             decided: Vec::new(),
             artist,
             songs: 0,
+            kept: Vec::new(),
             asked: BTreeMap::new(),
             answers: Vec::new(),
             checkpoints: 0,
@@ -160,6 +171,7 @@ impl World {
         let now = self.now();
         let Node { key, chain, journal, reckless, .. } = &self.nodes[node];
         let entries = journal.restart();
+        chain.restart();
         let setup = Setup {
             key: key.clone(),
             network: self.shared.params.network,
@@ -291,7 +303,16 @@ impl World {
             Output::Answer { tickets, answer } => {
                 for ticket in tickets {
                     let asked = self.asked.remove(&(node, ticket)).expect("each ticket is answered once");
-                    if let Answer::Accepted { index, height } = &answer {
+                    let is_receipt = matches!(asked.body, Some(registration::Body::Receipt(_)));
+                    if is_receipt
+                        && !self.nodes[node].reckless
+                        && matches!(answer, Answer::Kept | Answer::Accepted { .. })
+                    {
+                        self.kept.push((node, asked.clone()));
+                    }
+                    if let Answer::Accepted { index, height } = &answer
+                        && !is_receipt
+                    {
                         let block = self.nodes[node].chain.block(*index).expect("accepted means on disk");
                         assert_eq!(block.height, *height);
                         assert!(crate::council::chain::same(&asked, &block), "accepted is this very one");
@@ -425,6 +446,62 @@ impl World {
         let registration = self.artist.song_registration(self.songs);
         self.submit_again(node, registration.clone());
         registration
+    }
+
+    /// Hands in that somebody new has heard a song, at a machine that is up.
+    fn submit_play(&mut self, node: usize) {
+        let Some(song) = self.nodes[node].chain.first_song() else { return };
+        self.songs += 1;
+        let mut seed = [0; 32];
+        seed[..8].copy_from_slice(&self.songs.to_le_bytes());
+        let (listener, witness) = (SecretKey::from_seed(&seed), &self.artist.key);
+        let end_ms = self.now().wall_ms;
+        let body = ReceiptBody {
+            session: vec![1; 16],
+            song_id: song.id().0.to_vec(),
+            listener: listener.public().0.to_vec(),
+            witness: witness.public().0.to_vec(),
+            start_ms: end_ms - 100_000,
+            end_ms,
+            heard: vec![Span { start: 0, end: 100_000 }],
+            beats: 20,
+            chain: vec![0; 32],
+            served: vec![Served { key: witness.public().0.to_vec(), bytes: 1 }],
+        };
+        let message = body.to_sign(&self.shared.params.network);
+        let receipt = Receipt::new(body, &listener.sign(&message), &witness.sign(&message));
+        self.submit_again(node, Registration { body: Some(registration::Body::Receipt(receipt)) });
+    }
+
+    /// Receipts that one of these has said it keeps. What a member kept that was voted out is handed in again, by whoever
+    /// heard that it is kept and not that it is settled.
+    fn kept_by(&self, nodes: &[usize]) -> impl Iterator<Item = &Registration> {
+        self.kept.iter().filter(|(node, _)| nodes.contains(node)).map(|(_, kept)| kept)
+    }
+
+    /// Whether every receipt that one of these members has said it keeps is settled at all of them.
+    fn all_settled(&self, nodes: &[usize]) -> bool {
+        nodes.iter().all(|node| {
+            let chain = &self.nodes[*node].chain;
+            self.kept_by(nodes).all(|kept| chain.has_settled(kept))
+        })
+    }
+
+    /// Each receipt was settled once, and all have the same state.
+    fn check_plays(&self, nodes: &[usize]) {
+        let chain = |node: usize| &self.nodes[node].chain;
+        let plays: u64 = chain(nodes[0]).plays();
+        for pair in nodes.windows(2) {
+            if chain(pair[0]).end().position == chain(pair[1]).end().position {
+                assert_eq!(chain(pair[0]).tokens(), chain(pair[1]).tokens(), "{pair:?}");
+            }
+        }
+        let mut kept: Vec<_> = self.kept_by(nodes).map(antiphon_proto::canonical::encode).collect();
+        kept.sort();
+        kept.dedup();
+        // More may have come in whose answer was lost.
+        assert!(plays >= kept.len() as u64, "{plays} plays of {} receipts", kept.len());
+        assert_eq!(chain(nodes[0]).tokens().supply(), plays * 3 * TOKEN);
     }
 
     fn submit_again(&mut self, node: usize, registration: Registration) {

@@ -248,3 +248,24 @@ fn a_lost_vote_does_not_stop_the_council() {
         accepted(&mut world, node, 120_000);
     }
 }
+
+/// Plays that are handed in at each member, while members come and go.
+#[test]
+fn plays_are_settled_once_whoever_is_away() {
+    let mut world = World::new(9, 4, 0);
+    accepted(&mut world, 0, 3_000);
+    for round in 0..12 {
+        let away = round % 4;
+        for node in (0..4).filter(|node| *node != away) {
+            world.submit_play(node);
+        }
+        world.stop(away);
+        world.run(3_000);
+        world.start(away, false);
+        world.run(2_000);
+    }
+    world.until(60_000, "every receipt is settled", |world| world.all_settled(&[0, 1, 2, 3]));
+    world.run(5_000);
+    world.check_plays(&[0, 1, 2, 3]);
+    assert!(world.nodes[0].chain.plays() >= 36);
+}
