@@ -20,7 +20,7 @@ use std::{
 use antiphon_benches::{Cost, NOW_MS, Stopwatch, median, song, spread};
 use antiphon_ledger::{
     Ledger, Options, Proposal, SealedBatch,
-    bench::{Town, court},
+    bench::Town,
     council::{Chain as _, Court, Kept},
     seal::Sealer,
     tokens::NoEarlier,
@@ -220,7 +220,7 @@ struct Voter {
 impl Voter {
     fn open(dir: &Path, genesis: &Genesis) -> Self {
         let ledger = Ledger::open(dir, Options::without_rule(Some(genesis.clone()))).unwrap();
-        let court = court(ledger.clone(), &dir.join("receipts")).unwrap();
+        let court = Court::open(ledger.clone(), &dir.join("receipts")).unwrap();
         Self { ledger, court }
     }
 
@@ -272,6 +272,7 @@ fn epoch(dir: &Path, member: SecretKey, genesis: &Genesis, songs: &[Song], recei
     let [proposer, cold, warm] = &mut voters;
     let mut costs: [Costs; 6] = Default::default();
     let (mut come, mut settled, mut settlements, mut time_ms) = (0, 0, 0, START_MS);
+    let (mut bytes, mut late) = (0, 0);
     let clock = Instant::now();
     while settled < receipts.len() {
         let next = receipts.len().min(settled + AHEAD);
@@ -288,15 +289,21 @@ fn epoch(dir: &Path, member: SecretKey, genesis: &Genesis, songs: &[Song], recei
         proposer.court.commit(&batch, of).unwrap().unwrap();
         costs[4].add(|| cold.court.commit(&batch, of).unwrap().unwrap());
         costs[5].add(|| warm.court.commit(&batch, of).unwrap().unwrap());
+        bytes += batch.blocks[0].len();
+        late += usize::from(come - settled > of.len() && !cold.ledger.tokens().totals.epoch_full);
         settled += of.len();
         settlements += 1;
     }
     println!(
-        "\n{settled} receipts in {settlements} settlements of {} on average (limit {}), {:.0} s for all three members",
+        "\n{settled} receipts in {settlements} settlements of {} and {} B on average (limits {} and {}), {:.0} s for all three \
+         members; {late} left some out that would wait for the next epoch",
         settled / settlements,
+        bytes / settlements,
         limits::EPOCH_RECEIPTS,
+        limits::BLOCK_BYTES,
         clock.elapsed().as_secs_f64()
     );
+    println!("state {:02x?}", &proposer.ledger.tokens().digest()[..8]);
     println!("| | s | CPU s | median of a settlement, ms |\n|---|---|---|---|");
     let names = ["take in", "propose", "recompute, cold", "recompute, warm", "commit, cold", "commit, warm"];
     names.iter().zip(&costs).for_each(|(name, costs)| costs.print(name));

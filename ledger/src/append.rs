@@ -162,6 +162,10 @@ impl TokenView for Stored<'_> {
     fn index_of(&mut self, id: &SongId) -> Result<Option<u64>, Fault> {
         Ok(self.0.song_index(id)?)
     }
+
+    fn song_of(&mut self, id: &SongId) -> Result<Option<(u64, Song)>, Fault> {
+        Ok(self.0.song(id)?)
+    }
 }
 
 impl Prepared {

@@ -1,10 +1,6 @@
-//! For measurements: the store without the state machine, the token rules without the store, and a member's court
-//! without the council.
+//! For measurements: the store without the state machine, and the token rules without the store.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    path::Path,
-};
+use std::collections::{BTreeMap, HashMap};
 
 use antiphon_proto::{
     ContentHash, PublicKey, SongId,
@@ -14,7 +10,6 @@ use antiphon_proto::{
 use prost::Message;
 
 use crate::{
-    council::{Court, OpenError},
     error::{AppendError, Fault, ReadError},
     ledger::Ledger,
     state::{ApplyError, Entry, Kind, Params},
@@ -62,14 +57,6 @@ pub fn append_raw(
     drop(writer);
     ledger.maintain();
     Ok(())
-}
-
-/// A member's ledger with the receipts in `dir`, to be driven by [`crate::council::Chain`].
-///
-/// # Errors
-/// [`OpenError`].
-pub fn court(ledger: Ledger, dir: &Path) -> Result<Court, OpenError> {
-    Court::open(ledger, dir)
 }
 
 /// Songs and state in memory, by the rules of the ledger; blocks, stamps and signatures are left out.

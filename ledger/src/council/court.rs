@@ -94,7 +94,13 @@ impl Court {
             // There is room: as many were written.
             let _ = receipts.add(receipt);
         }
-        Ok(Self { ledger, receipts, files, nothing: None })
+        let time_ms = ledger.time_ms();
+        let mut court = Self { ledger, receipts, files, nothing: None };
+        if court.receipts.lacking().is_none() {
+            // What the file still has of those that wait no longer.
+            court.drop_hopeless(time_ms).map_err(|error| OpenError::Ledger(error.to_string()))?;
+        }
+        Ok(court)
     }
 
     /// What those that wait amount to now.
@@ -132,7 +138,7 @@ impl Court {
         if self.receipts.lacking().is_none() {
             self.drop_hopeless(block.time_ms)?;
         }
-        self.files.rewrite(&self.receipts.waiting()).map_err(fault)?;
+        self.files.tidy(&self.receipts).map_err(fault)?;
         let time_of = |index| match self.ledger.parsed(index) {
             Ok(Some(block)) if matches!(block.body, Some(block::Body::Epoch(_))) => Some(block.time_ms),
             // What cannot be read stays.
@@ -173,7 +179,10 @@ impl Court {
             let body = Some(registration::Body::Receipt(receipt.clone()));
             self.ledger.check(&Registration { body })
         };
-        if let Some(Err(refusal)) = in_parallel(receipts, check).into_iter().find(Result::is_err) {
+        // Those that wait here were checked when they came.
+        let new: Vec<&Receipt> =
+            receipts.iter().filter(|receipt| !self.receipts.is_waiting(receipt)).collect();
+        if let Some(Err(refusal)) = in_parallel(&new, |one| check(one)).into_iter().find(Result::is_err) {
             return not(refusal.to_string());
         }
         let found = match self.ledger.settle(block.time_ms, receipts, &self.receipts) {
@@ -331,7 +340,7 @@ impl Chain for Court {
         }
         self.files.write_settled(index, receipts).map_err(fault)?;
         self.receipts.settle(&lacking, receipts);
-        self.files.rewrite(&self.receipts.waiting()).map_err(fault)?;
+        self.files.tidy(&self.receipts).map_err(fault)?;
         Ok(true)
     }
 }

@@ -7,7 +7,8 @@
 //! receipts/settled-INDEX    canonical SettledReceipts of the settlement at that ledger index
 //! ```
 //! A receipt is on disk before anybody is told that it is kept, and a settlement's receipts are before the settlement is
-//! in the ledger. What a crash cuts off at the end of `waiting` was never acknowledged.
+//! in the ledger. What a crash cuts off at the end of `waiting` was never acknowledged. Those that wait no longer are left
+//! in it until there are enough of them to write it anew: whoever reads it knows what was settled.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -22,12 +23,19 @@ use antiphon_proto::{
     wire::{Receipt, SettledReceipts},
 };
 
-use crate::{error::FileError, store::files, tokens::Earlier, tree::Frontier};
+use crate::{
+    error::FileError,
+    store::files,
+    tokens::Earlier,
+    tree::{Frontier, leaf_hash},
+};
 
 /// Receipts that wait at most: some 30 MB.
 const WAITING: usize = 65_536;
-/// Longest file of receipts that is read.
-const FILE_BYTES: usize = WAITING * (limits::RECEIPT_BYTES + 8);
+/// Longest file of receipts that is read: with those in it that wait no longer.
+const FILE_BYTES: usize = 2 * WAITING * (limits::RECEIPT_BYTES + 8);
+/// Records of receipts that wait no longer: as many may be in the file for nothing.
+const STALE: usize = 256;
 /// How long settled receipts stay on disk: a week, as long as the longest window.
 const AUDIT_MS: u64 = limits::WINDOW_MS_MAX as u64;
 /// File of the receipts that wait.
@@ -53,10 +61,14 @@ pub(crate) struct Settled {
 
 /// RFC 6962 root over receipts, which are put in the order of their ids.
 pub(crate) fn root_of(receipts: &[Receipt]) -> [u8; 32] {
-    let mut sorted: Vec<(ReceiptId, &Receipt)> = receipts.iter().map(|one| (one.id(), one)).collect();
+    let leaf = |receipt: &Receipt| {
+        let bytes = canonical::encode(receipt);
+        (*blake3::hash(&bytes).as_bytes(), leaf_hash(&bytes))
+    };
+    let mut sorted: Vec<(ReceiptId, [u8; 32])> = receipts.iter().map(leaf).collect();
     sorted.sort_unstable_by_key(|(id, _)| *id);
     let mut tree = Frontier::new();
-    sorted.iter().for_each(|(_, receipt)| tree.append(&canonical::encode(*receipt)));
+    sorted.into_iter().for_each(|(_, leaf)| tree.append_leaf(leaf));
     tree.root().0
 }
 
@@ -102,6 +114,11 @@ impl Receipts {
 
     pub(crate) fn waiting_len(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// Whether this very receipt waits here: its form and signatures were found good when it was taken in.
+    pub(crate) fn is_waiting(&self, receipt: &Receipt) -> bool {
+        self.waiting.contains_key(&receipt.id())
     }
 
     pub(crate) fn forget(&mut self, id: &ReceiptId) {
@@ -168,6 +185,8 @@ impl Receipts {
 pub(crate) struct ReceiptFiles {
     dir: PathBuf,
     waiting: File,
+    /// Records in it.
+    records: usize,
     /// What was not synced yet.
     dirty: bool,
 }
@@ -206,7 +225,8 @@ impl ReceiptFiles {
         let path = dir.join(WAITING_FILE);
         let waiting = records(&files::read_bounded(&path, FILE_BYTES)?.unwrap_or_default());
         let file = rewrite(&path, &waiting)?;
-        Ok((Self { dir: dir.to_owned(), waiting: file, dirty: false }, waiting))
+        let records = waiting.len();
+        Ok((Self { dir: dir.to_owned(), waiting: file, records, dirty: false }, waiting))
     }
 
     fn waiting_path(&self) -> PathBuf {
@@ -222,6 +242,7 @@ impl ReceiptFiles {
         let path = self.waiting_path();
         self.waiting.write_all(&record(receipt)).map_err(FileError::new("write", &path))?;
         self.dirty = true;
+        self.records = self.records.saturating_add(1);
         Ok(())
     }
 
@@ -233,10 +254,15 @@ impl ReceiptFiles {
         Ok(())
     }
 
-    /// Begins the file of those that wait anew.
-    pub(crate) fn rewrite(&mut self, waiting: &[Receipt]) -> Result<(), FileError> {
-        self.waiting = rewrite(&self.waiting_path(), waiting)?;
-        self.dirty = false;
+    /// Begins the file of those that wait anew, if enough of it is of no use: each record is written a few times at most,
+    /// however many wait.
+    pub(crate) fn tidy(&mut self, receipts: &Receipts) -> Result<(), FileError> {
+        let live = receipts.waiting_len();
+        if self.records <= live.saturating_add(live / 4).saturating_add(STALE) {
+            return Ok(());
+        }
+        self.waiting = rewrite(&self.waiting_path(), receipts.waiting.values())?;
+        (self.records, self.dirty) = (live, false);
         Ok(())
     }
 
@@ -255,24 +281,31 @@ impl ReceiptFiles {
         Ok(read.ok().map(|read| read.receipts).filter(|receipts| root_of(receipts) == settled.root))
     }
 
-    /// Removes what nobody looks at any more. `time_of` gives the time of a settlement, none for what is none.
+    /// Removes what nobody looks at any more, the oldest first. `time_of` gives the time of a settlement, none for what is
+    /// none.
     pub(crate) fn prune(&self, now_ms: u64, time_of: impl Fn(u64) -> Option<u64>) -> Result<(), FileError> {
         let entries = fs::read_dir(&self.dir).map_err(FileError::new("list", &self.dir))?;
-        for entry in entries.flatten() {
-            let name = entry.file_name();
-            let index = name.to_str().and_then(|name| name.strip_prefix(SETTLED)?.parse::<u64>().ok());
-            let Some(index) = index else { continue };
-            if time_of(index).is_none_or(|time| time.saturating_add(AUDIT_MS) < now_ms) {
-                let path = entry.path();
-                fs::remove_file(&path).map_err(FileError::new("remove", &path))?;
+        let index_of = |entry: fs::DirEntry| {
+            entry.file_name().to_str().and_then(|name| name.strip_prefix(SETTLED)?.parse::<u64>().ok())
+        };
+        let mut settled: Vec<u64> = entries.flatten().filter_map(index_of).collect();
+        settled.sort_unstable();
+        for index in settled {
+            match time_of(index) {
+                // Whatever comes behind it is younger. Each is a block to be read.
+                Some(time) if time.saturating_add(AUDIT_MS) >= now_ms => break,
+                _ => {
+                    let path = self.settled_path(index);
+                    fs::remove_file(&path).map_err(FileError::new("remove", &path))?;
+                }
             }
         }
         Ok(())
     }
 }
 
-fn rewrite(path: &Path, waiting: &[Receipt]) -> Result<File, FileError> {
-    let bytes: Vec<u8> = waiting.iter().flat_map(record).collect();
+fn rewrite<'a>(path: &Path, waiting: impl IntoIterator<Item = &'a Receipt>) -> Result<File, FileError> {
+    let bytes = waiting.into_iter().map(record).collect::<Vec<_>>().concat();
     files::write_atomically(path, &bytes)?;
     OpenOptions::new().append(true).open(path).map_err(FileError::new("open", path))
 }
@@ -343,6 +376,29 @@ mod tests {
             let (_, read) = ReceiptFiles::open(dir.path()).unwrap();
             assert_eq!(read, all[..cut / length]);
         }
+    }
+
+    #[test]
+    fn a_file_is_written_anew_when_much_of_it_waits_no_longer() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut files, _) = ReceiptFiles::open(dir.path()).unwrap();
+        let mut receipts = Receipts::default();
+        let all: Vec<Receipt> = (0..STALE as u64 + 2).map(|n| receipt(1, 10 * n + 1, 10 * n + 5)).collect();
+        for one in &all {
+            assert_eq!(receipts.add(one.clone()), Ok(true));
+            files.add(one).unwrap();
+        }
+        let read = || records(&fs::read(dir.path().join(WAITING_FILE)).unwrap());
+        let (old, new) = all.split_at(STALE);
+        receipts.settle(&settlement(5, 100, old), old);
+        files.tidy(&receipts).unwrap();
+        // Not enough yet: whoever opens it leaves out what was settled.
+        assert_eq!(read().len(), all.len());
+        receipts.forget(&new[0].id());
+        files.tidy(&receipts).unwrap();
+        assert_eq!(read(), new[1..]);
+        files.add(&new[0]).unwrap();
+        assert_eq!(read().len(), 2);
     }
 
     #[test]

@@ -21,7 +21,10 @@ use std::{
     thread::JoinHandle,
 };
 
-use antiphon_proto::{ContentHash, SongId, wire::Block, wire::block};
+use antiphon_proto::{
+    ContentHash, SongId,
+    wire::{Block, Song, block},
+};
 
 use self::{
     index::{Index, IndexError},
@@ -38,6 +41,7 @@ pub(crate) use self::{
 };
 use crate::{
     error::{AppendError, Fault, ReadError},
+    ledger::song_at,
     state::{ContentEntry, Entry},
     tokens::StateKey,
 };
@@ -411,9 +415,14 @@ impl Store {
 
     /// The block of a song.
     pub(crate) fn song_index(&self, id: &SongId) -> Result<Option<u64>, ReadError> {
+        Ok(self.song(id)?.map(|(index, _)| index))
+    }
+
+    /// A song and its block.
+    pub(crate) fn song(&self, id: &SongId) -> Result<Option<(u64, Song)>, ReadError> {
         for index in self.with_key(Table::Songs, first_8(&id.0))? {
-            if self.song_id(index)? == Some(*id) {
-                return Ok(Some(index));
+            if let Some(song) = song_at(self, index)?.filter(|song| song.id() == *id) {
+                return Ok(Some((index, song)));
             }
         }
         Ok(None)
@@ -421,10 +430,7 @@ impl Store {
 
     /// The id of the song in a block; `None` when it is not a song.
     pub(crate) fn song_id(&self, index: u64) -> Result<Option<SongId>, ReadError> {
-        Ok(match self.parsed(index)?.and_then(|block| block.body) {
-            Some(block::Body::Song(song)) => Some(song.id()),
-            _ => None,
-        })
+        Ok(song_at(self, index)?.map(|song| song.id()))
     }
 
     /// Songs whose id lies from `from` to `to`, in the order of ids, at most `most`.

@@ -1,6 +1,6 @@
 //! The state's entries while records are applied, and their digest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use antiphon_proto::{
     SongId, canonical, limits,
@@ -35,6 +35,15 @@ pub trait TokenView {
     /// # Errors
     /// [`Fault`] when it cannot be read.
     fn index_of(&mut self, id: &SongId) -> Result<Option<u64>, Fault>;
+
+    /// A song and its ledger index.
+    ///
+    /// # Errors
+    /// [`Fault`] when it cannot be read.
+    fn song_of(&mut self, id: &SongId) -> Result<Option<(u64, Song)>, Fault> {
+        let Some(index) = self.index_of(id)? else { return Ok(None) };
+        Ok(self.song_at(index)?.map(|song| (index, song)))
+    }
 }
 
 /// Sums over the state.
@@ -190,11 +199,13 @@ pub(crate) struct Draft<'a, V: ?Sized> {
     pub(crate) tokens: Tokens,
     /// Values before and after.
     entries: BTreeMap<StateKey, (Vec<u8>, Vec<u8>)>,
+    /// Indexes at which songs were read: a settlement asks twice.
+    songs: BTreeSet<u64>,
 }
 
 impl<'a, V: TokenView + ?Sized> Draft<'a, V> {
     pub(crate) fn new(view: &'a mut V, pending: &'a Pending) -> Self {
-        Self { view, pending, tokens: pending.tokens, entries: BTreeMap::new() }
+        Self { view, pending, tokens: pending.tokens, entries: BTreeMap::new(), songs: BTreeSet::new() }
     }
 
     /// The value of an entry as the records before have left it.
@@ -237,14 +248,16 @@ impl<'a, V: TokenView + ?Sized> Draft<'a, V> {
         Ok(self.put(key, &value)?)
     }
 
-    pub(crate) fn song_at(&mut self, index: u64) -> Result<Option<Song>, Fault> {
-        self.view.song_at(index)
+    /// Whether there is a song at an index.
+    pub(crate) fn is_song(&mut self, index: u64) -> Result<bool, Fault> {
+        Ok(self.songs.contains(&index) || self.view.song_at(index)?.is_some())
     }
 
     /// A song and its ledger index.
     pub(crate) fn song(&mut self, id: &SongId) -> Result<Option<(u64, Song)>, Fault> {
-        let Some(index) = self.view.index_of(id)? else { return Ok(None) };
-        Ok(self.view.song_at(index)?.map(|song| (index, song)))
+        let found = self.view.song_of(id)?;
+        self.songs.extend(found.iter().map(|(index, _)| *index));
+        Ok(found)
     }
 
     /// The digest of the state with what this record changes.

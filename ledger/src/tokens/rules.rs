@@ -309,7 +309,7 @@ pub(super) fn settled<V: TokenView + ?Sized>(draft: &mut Draft<'_, V>, epoch: &E
     let burn = economy.burn(supply);
     let mut paying = 0u64;
     for plays in &epoch.songs {
-        if draft.song_at(plays.song)?.is_none() {
+        if !draft.is_song(plays.song)? {
             return Err(Refusal::Epoch("it counts plays of what is not a song").into());
         }
         let (all, found) = (u64::from(plays.plays), u64::from(plays.discovered));

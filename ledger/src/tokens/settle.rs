@@ -263,11 +263,22 @@ fn thin(
     });
 }
 
+/// Bytes that a play takes at most.
+fn bytes_of(parts: usize, name: usize) -> usize {
+    parts * AMOUNT_BYTES + name + SONG_BYTES
+}
+
 impl Sums {
     fn is_busy(&self, listener: &PublicKey, start: u64, end: u64) -> bool {
         // Those that are there are disjoint: the last that begins at or before the end is the only candidate.
         let before = self.busy.get(listener).and_then(|busy| busy.range(..=(end, u64::MAX)).next_back());
         before.is_some_and(|(_, last)| *last >= start)
+    }
+
+    /// Whether a play fits, of so many parts and of an artist with a name of so many bytes.
+    fn has_room(&self, play: &Play<'_>, parts: usize, name: usize) -> bool {
+        self.receipts.len() + play.receipts.len() <= limits::EPOCH_RECEIPTS
+            && self.bytes + bytes_of(parts, name) <= PARTS_BYTES
     }
 
     fn song<V: TokenView + ?Sized>(
@@ -293,6 +304,12 @@ impl Sums {
         let Some(first) = play.receipts.first() else { return Ok(Ok(())) };
         if play.receipts.len() > limits::PLAY_RECEIPTS {
             return Ok(Err(Unsettled::TooMany));
+        }
+        let mut served = served(play);
+        served.remove(&listener);
+        // No song would fit any more: a settlement that is full costs nothing for what is left.
+        if !self.has_room(play, served.len() + 2, 0) {
+            return Ok(Err(Unsettled::Full));
         }
         let Some((index, song)) = self.song(draft, play.song)? else {
             return Ok(Err(Unsettled::UnknownSong(play.song)));
@@ -327,13 +344,8 @@ impl Sums {
                 return Ok(Err(Unsettled::CannotPay { there, burn }));
             }
         }
-        let mut served = served(play);
-        served.remove(&listener);
         let parts = served.len() + song.splits.len() + 2;
-        let bytes = parts * AMOUNT_BYTES + song.artist.len() + SONG_BYTES;
-        if self.receipts.len() + play.receipts.len() > limits::EPOCH_RECEIPTS
-            || self.bytes + bytes > PARTS_BYTES
-        {
+        if !self.has_room(play, parts, song.artist.len()) {
             return Ok(Err(Unsettled::Full));
         }
         let names_artist = rules::escrow_of(&song).is_some();
@@ -346,7 +358,7 @@ impl Sums {
         if burn > 0 {
             *self.burns.entry(listener).or_default() += burn;
         }
-        self.bytes += bytes;
+        self.bytes += bytes_of(parts, song.artist.len());
         self.minted += minted;
         let plays = self.songs.entry(index).or_insert(SongPlays { song: index, ..SongPlays::default() });
         plays.plays += 1;
