@@ -1,10 +1,10 @@
 //! The state's entries while records are applied, and their digest.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use antiphon_proto::{
     SongId, canonical, limits,
-    wire::{Economy, Song, StateTotals},
+    wire::{Economy, Song, SongState, StateTotals},
 };
 use bincode::{Decode, Encode};
 use prost::Message;
@@ -199,13 +199,11 @@ pub(crate) struct Draft<'a, V: ?Sized> {
     pub(crate) tokens: Tokens,
     /// Values before and after.
     entries: BTreeMap<StateKey, (Vec<u8>, Vec<u8>)>,
-    /// Indexes at which songs were read: a settlement asks twice.
-    songs: BTreeSet<u64>,
 }
 
 impl<'a, V: TokenView + ?Sized> Draft<'a, V> {
     pub(crate) fn new(view: &'a mut V, pending: &'a Pending) -> Self {
-        Self { view, pending, tokens: pending.tokens, entries: BTreeMap::new(), songs: BTreeSet::new() }
+        Self { view, pending, tokens: pending.tokens, entries: BTreeMap::new() }
     }
 
     /// The value of an entry as the records before have left it.
@@ -250,14 +248,14 @@ impl<'a, V: TokenView + ?Sized> Draft<'a, V> {
 
     /// Whether there is a song at an index.
     pub(crate) fn is_song(&mut self, index: u64) -> Result<bool, Fault> {
-        Ok(self.songs.contains(&index) || self.view.song_at(index)?.is_some())
+        // Nothing else has such an entry, and reading that is much cheaper.
+        let known = self.get::<SongState>(&StateKey::Song(index))? != SongState::default();
+        Ok(known || self.view.song_at(index)?.is_some())
     }
 
     /// A song and its ledger index.
     pub(crate) fn song(&mut self, id: &SongId) -> Result<Option<(u64, Song)>, Fault> {
-        let found = self.view.song_of(id)?;
-        self.songs.extend(found.iter().map(|(index, _)| *index));
-        Ok(found)
+        self.view.song_of(id)
     }
 
     /// The digest of the state with what this record changes.
