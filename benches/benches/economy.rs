@@ -1,11 +1,12 @@
 //! A network's economy from its first play on: synthetic plays through the ledger's own rules for settlements. Nothing is
 //! timed. Signatures are left out, which changes no result.
 //!
-//! `cargo bench -p antiphon-benches --bench economy -- [PLAYS [FOLDER]]`
+//! `cargo bench -p antiphon-benches --bench economy -- [PLAYS [SVG [CSV]]]`
 //!
-//! Writes `economy.csv` and `economy.svg` into FOLDER (without one, the current folder of the bench: `benches`), and prints
-//! the table of docs/economy.md. The same number of plays gives the same files on every machine.
+//! Draws docs/economy.svg, or another file, and prints the table of docs/economy.md; every point of the chart goes to a
+//! third file, if there is one. Paths are from the folder `benches` on. The same number of plays gives the same files.
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a program that prints what it found")]
+#![allow(clippy::cast_possible_truncation, reason = "ranks and marks on axes, far below 2^32")]
 
 #[path = "economy/chart.rs"]
 mod chart;
@@ -17,6 +18,9 @@ use std::{fmt::Write as _, path::PathBuf};
 use antiphon_proto::economy::TOKEN;
 
 use world::{Point, World};
+
+/// Where the chart belongs.
+const DRAWING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/economy.svg");
 
 fn tokens(units: u64) -> f64 {
     units as f64 / TOKEN as f64
@@ -68,7 +72,8 @@ fn table(points: &[Point], plays: u64) {
 fn main() {
     let mut args = std::env::args().skip(1).filter(|argument| !argument.starts_with('-'));
     let plays: u64 = args.next().map_or(3_000_000, |text| text.parse().unwrap());
-    let folder = args.next().map_or_else(PathBuf::new, PathBuf::from);
+    let drawing = args.next().map_or_else(|| PathBuf::from(DRAWING), PathBuf::from);
+    let points_to = args.next().map(PathBuf::from);
     let mut world = World::new(plays);
     let economy = world.economy();
     println!(
@@ -81,6 +86,6 @@ fn main() {
     let points = world.run(plays);
     println!("{}\n", world.summary());
     table(&points, plays);
-    std::fs::write(folder.join("economy.csv"), csv(&points)).unwrap();
-    std::fs::write(folder.join("economy.svg"), chart::svg(&points, &economy)).unwrap();
+    std::fs::write(drawing, chart::svg(&points, &economy)).unwrap();
+    points_to.into_iter().for_each(|file| std::fs::write(file, csv(&points)).unwrap());
 }
