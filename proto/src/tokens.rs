@@ -1,11 +1,13 @@
 //! Rules on the form of records that move tokens or rights: transfers, purchases, grants, claims.
 
 use crate::{
+    economy::divide,
+    epoch::Escrow,
     hash::SongId,
     keys::PublicKey,
     limits,
     record::{Invalid, at_most, key, signature_length, text},
-    wire::{Claim, Grant, Purchase, Transfer},
+    wire::{Claim, Grant, Purchase, Song, TermsKind, Transfer},
 };
 
 /// An artist's name as escrows know it: surrounding and repeated blanks gone, letters of the Latin, Greek and Cyrillic
@@ -60,6 +62,58 @@ fn sequence(sequence: u64) -> Result<(), Invalid> {
 
 fn amount(field: &'static str, units: u64) -> Result<(), Invalid> {
     if units == 0 { Err(Invalid::Missing(field)) } else { at_most(field, units, limits::UNITS_MAX) }
+}
+
+/// Who gets the artist's share of a song, and what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Shares {
+    /// Accounts, in the order of the splits.
+    Accounts(Vec<(PublicKey, u64)>),
+    /// The escrow of an artist whom nobody knows yet.
+    Escrow(Escrow),
+    /// The song names no artist.
+    Nobody,
+}
+
+impl Song {
+    /// What the song asks of its listeners, and its price in units.
+    #[must_use]
+    pub fn asks(&self) -> (TermsKind, u64) {
+        self.terms.map_or((TermsKind::Open, 0), |terms| (terms.kind(), terms.price))
+    }
+
+    /// The escrow of its artist; none for a song that a fan has registered without saying whose it is.
+    #[must_use]
+    pub fn escrow(&self) -> Option<Escrow> {
+        match PublicKey::try_from(&self.artist_key[..]) {
+            Ok(key) => Some(Escrow::Key(key)),
+            Err(_) => Some(artist_name(&self.artist)).filter(|name| !name.is_empty()).map(Escrow::Name),
+        }
+    }
+
+    /// The artist's share of so many units. `owner` tells whose a normalised name is; it is asked for a song that a fan
+    /// has registered.
+    ///
+    /// # Errors
+    /// What `owner` gives.
+    pub fn shares<E>(
+        &self,
+        units: u64,
+        owner: impl FnOnce(&str) -> Result<Option<PublicKey>, E>,
+    ) -> Result<Shares, E> {
+        Ok(match self.escrow() {
+            None => Shares::Nobody,
+            Some(Escrow::Key(_)) => {
+                let weights: Vec<u64> = self.splits.iter().map(|split| split.basis_points.into()).collect();
+                let keys = self.splits.iter().filter_map(|split| PublicKey::try_from(&split.key[..]).ok());
+                Shares::Accounts(keys.zip(divide(units, &weights)).collect())
+            }
+            Some(Escrow::Name(name)) => match owner(&name)? {
+                Some(owner) => Shares::Accounts(vec![(owner, units)]),
+                None => Shares::Escrow(Escrow::Name(name)),
+            },
+        })
+    }
 }
 
 impl Transfer {

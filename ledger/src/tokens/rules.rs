@@ -3,10 +3,10 @@
 use antiphon_proto::{
     PublicKey, SongId,
     council::Change,
-    economy::{TOKEN, divide},
+    economy::TOKEN,
     epoch::Escrow,
     limits,
-    tokens::artist_name,
+    tokens::Shares,
     wire::{
         AccountState, ArtistState, Block, Claim, ClaimState, Epoch, EscrowState, Grant, Purchase, RightState,
         Song, SongState, TermsKind, Transfer, block::Body,
@@ -73,51 +73,20 @@ pub(crate) fn transfer<V: TokenView + ?Sized>(
     Ok(from)
 }
 
-/// The artist's escrow of a song; none for one that a fan has registered without saying whose it is.
-pub(super) fn escrow_of(song: &Song) -> Option<Escrow> {
-    match PublicKey::try_from(&song.artist_key[..]) {
-        Ok(key) => Some(Escrow::Key(key)),
-        Err(_) => Some(artist_name(&song.artist)).filter(|name| !name.is_empty()).map(Escrow::Name),
-    }
-}
-
-/// Who gets the artist's share of a song, and what: accounts, or the escrow of an artist whom nobody knows yet.
-pub(super) enum Payees {
-    Accounts(Vec<(PublicKey, u64)>),
-    Escrow(Escrow),
-    /// The song names no artist.
-    Nobody,
-}
-
-pub(super) fn payees<V: TokenView + ?Sized>(
+/// The artist's share of a song, as names are given out now.
+pub(super) fn shares<V: TokenView + ?Sized>(
     draft: &mut Draft<'_, V>,
     song: &Song,
     units: u64,
-) -> Result<Payees, Fault> {
-    match escrow_of(song) {
-        None => Ok(Payees::Nobody),
-        Some(Escrow::Key(_)) => {
-            let weights: Vec<u64> = song.splits.iter().map(|split| split.basis_points.into()).collect();
-            let keys = song.splits.iter().filter_map(|split| PublicKey::try_from(&split.key[..]).ok());
-            Ok(Payees::Accounts(keys.zip(divide(units, &weights)).collect()))
-        }
-        Some(Escrow::Name(name)) => {
-            let artist: ArtistState = draft.get(&StateKey::Artist(name.clone()))?;
-            Ok(match PublicKey::try_from(&artist.owner[..]) {
-                Ok(owner) => Payees::Accounts(vec![(owner, units)]),
-                Err(_) => Payees::Escrow(Escrow::Name(name)),
-            })
-        }
-    }
+) -> Result<Shares, Fault> {
+    song.shares(units, |name| {
+        let artist: ArtistState = draft.get(&StateKey::Artist(name.to_owned()))?;
+        Ok(PublicKey::try_from(&artist.owner[..]).ok())
+    })
 }
 
 fn known<V: TokenView + ?Sized>(draft: &mut Draft<'_, V>, id: SongId) -> Result<(u64, Song), ApplyError> {
     Ok(draft.song(&id)?.ok_or(Refusal::UnknownSong(id))?)
-}
-
-/// What a song asks for.
-pub(crate) fn terms(song: &Song) -> (TermsKind, u64) {
-    song.terms.map_or((TermsKind::Open, 0), |terms| (terms.kind(), terms.price))
 }
 
 /// A listener pays, the payees get it, and the listener may hear the song: all or nothing.
@@ -130,7 +99,7 @@ pub(crate) fn purchase<V: TokenView + ?Sized>(
     let buyer = purchase.buyer_key().map_err(Refusal::from)?;
     let (song_index, song) = known(draft, purchase.song().map_err(Refusal::from)?)?;
     count(draft, buyer, purchase.sequence, index)?;
-    let (kind, price) = terms(&song);
+    let (kind, price) = song.asks();
     let until_ms = match kind {
         TermsKind::Purchase => FOR_EVER,
         TermsKind::PayPerPlay => {
@@ -145,14 +114,14 @@ pub(crate) fn purchase<V: TokenView + ?Sized>(
         return Err(Refusal::Price { price, got: purchase.price }.into());
     }
     pay_out(draft, buyer, price)?;
-    match payees(draft, &song, price)? {
-        Payees::Accounts(accounts) => {
+    match shares(draft, &song, price)? {
+        Shares::Accounts(accounts) => {
             for (key, units) in accounts.into_iter().filter(|(_, units)| *units > 0) {
                 pay_in(draft, key, units)?;
             }
         }
-        Payees::Escrow(escrow) => pay_escrow(draft, escrow, price)?,
-        Payees::Nobody => return Err(Refusal::Terms("the song names no artist who could be paid").into()),
+        Shares::Escrow(escrow) => pay_escrow(draft, escrow, price)?,
+        Shares::Nobody => return Err(Refusal::Terms("the song names no artist who could be paid").into()),
     }
     draft.update(StateKey::Right(song_index, buyer), |right: &mut RightState| {
         if right.until_ms == FOR_EVER {
@@ -182,7 +151,7 @@ pub(crate) fn grant<V: TokenView + ?Sized>(
     if song.artist_key != grantor.0 {
         return Err(Refusal::Forbidden("only the song's artist grants it").into());
     }
-    if terms(&song).0 == TermsKind::Open {
+    if song.asks().0 == TermsKind::Open {
         return Err(Refusal::Terms("the song is free to hear").into());
     }
     count(draft, grantor, grant.sequence, index)?;
@@ -400,7 +369,7 @@ pub(crate) fn may_hear(
     listener: &PublicKey,
     time_ms: u64,
 ) -> Result<(), String> {
-    let (kind, price) = terms(song);
+    let (kind, price) = song.asks();
     let party = song.artist_key == listener.0 || song.splits.iter().any(|split| split.key == listener.0);
     if kind == TermsKind::Open || party || right.until_ms > time_ms {
         return Ok(());

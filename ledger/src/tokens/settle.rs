@@ -13,6 +13,7 @@ use antiphon_proto::{
     limits,
     play::{ReceiptId, Session},
     record::Invalid,
+    tokens::Shares,
     wire::{
         AccountState, Amount, Epoch, EscrowAmount, Receipt, ReceiptBody, RightState, Song, SongPlays,
         SongState,
@@ -348,7 +349,7 @@ impl Sums {
         if !self.has_room(play, parts, song.artist.len()) {
             return Ok(Err(Unsettled::Full));
         }
-        let names_artist = rules::escrow_of(&song).is_some();
+        let names_artist = song.escrow().is_some();
         let shares = u64::from(names_artist) + u64::from(discovery) + u64::from(!served.is_empty());
         let room = economy.cap_units.saturating_sub(supply).saturating_sub(self.minted);
         let minted = if room >= shares * TOKEN { shares * TOKEN } else { 0 };
@@ -381,18 +382,18 @@ impl Sums {
     ) -> Result<(), Fault> {
         if discovery {
             *self.credits.entry(listener).or_default() += TOKEN;
-            if let Some(escrow) = rules::escrow_of(song) {
+            if let Some(escrow) = song.escrow() {
                 *self.escrows.entry(escrow).or_default() += TOKEN;
             }
         } else {
-            match rules::payees(draft, song, TOKEN)? {
-                rules::Payees::Accounts(accounts) => {
+            match rules::shares(draft, song, TOKEN)? {
+                Shares::Accounts(accounts) => {
                     for (key, units) in accounts {
                         *self.credits.entry(key).or_default() += units;
                     }
                 }
-                rules::Payees::Escrow(escrow) => *self.escrows.entry(escrow).or_default() += TOKEN,
-                rules::Payees::Nobody => {}
+                Shares::Escrow(escrow) => *self.escrows.entry(escrow).or_default() += TOKEN,
+                Shares::Nobody => {}
             }
         }
         // Who served most comes first, and gets what rounding leaves.

@@ -1,15 +1,14 @@
 //! Balances along the ledger: what transfers, purchases, settlements and the council's acts have led to. Blocks are in the
 //! ledger, so they keep the rules; they are only added up here.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, convert::Infallible};
 
 use antiphon_ledger::Ledger;
 use antiphon_proto::{
     PublicKey, SongId,
     council::Change,
-    economy::divide,
     epoch::Escrow,
-    tokens::artist_name,
+    tokens::Shares,
     wire::{Block, Epoch, Song, block::Body},
 };
 use anyhow::Context;
@@ -113,19 +112,13 @@ impl Accounts {
 
     /// Pays the payees of a song.
     fn pay(&mut self, song: &Song, price: u64) {
-        if song.artist_key.is_empty() {
-            let name = artist_name(&song.artist);
-            match self.owners.get(&name).copied() {
-                Some(owner) => add(self.account(owner), price),
-                None => add(self.escrows.entry(Escrow::Name(name)).or_default(), price),
+        let shares = song.shares(price, |name| Ok::<_, Infallible>(self.owners.get(name).copied()));
+        match shares {
+            Ok(Shares::Accounts(accounts)) => {
+                accounts.into_iter().for_each(|(key, units)| add(self.account(key), units));
             }
-            return;
-        }
-        let weights: Vec<u64> = song.splits.iter().map(|split| split.basis_points.into()).collect();
-        for (units, split) in divide(price, &weights).into_iter().zip(&song.splits) {
-            if let Ok(key) = PublicKey::try_from(&split.key[..]) {
-                add(self.account(key), units);
-            }
+            Ok(Shares::Escrow(escrow)) => add(self.escrows.entry(escrow).or_default(), price),
+            Ok(Shares::Nobody) => {}
         }
     }
 

@@ -6,9 +6,8 @@ use antiphon_ledger::Ledger;
 use antiphon_proto::{
     PublicKey,
     council::Change,
-    economy::divide,
     epoch::Escrow,
-    tokens::artist_name,
+    tokens::Shares,
     wire::{Amount, Block, Council, Epoch, Purchase, block::Body},
 };
 use serde::{Deserialize, Serialize};
@@ -193,13 +192,16 @@ impl<'l> Walk<'l> {
     fn share(&mut self, purchase: &Purchase, index: u64) -> anyhow::Result<u64> {
         let Some(at) = self.ledger.by_song_id(&purchase.song()?)? else { return Ok(0) };
         let Some(song) = self.ledger.song(at)? else { return Ok(0) };
-        if song.artist_key.is_empty() {
-            let mine = self.owned(&artist_name(&song.artist), index)?;
-            return Ok(if mine { purchase.price } else { 0 });
-        }
-        let weights: Vec<u64> = song.splits.iter().map(|split| split.basis_points.into()).collect();
-        let shares = divide(purchase.price, &weights).into_iter().zip(&song.splits);
-        Ok(shares.filter(|(_, split)| split.key == self.key.0).map(|(units, _)| units).sum())
+        let key = self.key;
+        let shares = song.shares(purchase.price, |name| {
+            anyhow::Ok(if self.owned(name, index)? { Some(key) } else { None })
+        })?;
+        Ok(match shares {
+            Shares::Accounts(accounts) => {
+                accounts.into_iter().filter(|(payee, _)| *payee == key).map(|(_, units)| units).sum()
+            }
+            Shares::Escrow(_) | Shares::Nobody => 0,
+        })
     }
 
     /// Whether a name was the key's at a block: what the council decided last before it.

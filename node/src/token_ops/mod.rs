@@ -12,7 +12,7 @@ use antiphon_proto::{
     epoch::Escrow,
     limits,
     tokens::artist_name,
-    wire::{Economy, RightState, Song, TermsKind},
+    wire::{Economy, RightState, Song},
 };
 use serde::{Deserialize, Serialize};
 
@@ -231,16 +231,11 @@ pub struct RightLine {
     pub index: u64,
 }
 
-/// What a song asks for.
-pub(crate) fn terms(song: &Song) -> (TermsKind, u64) {
-    song.terms.map_or((TermsKind::Open, 0), |terms| (terms.kind(), terms.price))
-}
-
 impl SongReport {
     fn of(ledger: &Ledger, index: u64, song: &Song, wallet: Option<&PublicKey>) -> anyhow::Result<Self> {
         let (state, economy) = (ledger.song_state(index)?, ledger.economy());
         let discovery = state.plays < economy.threshold_plays.into();
-        let (kind, price) = terms(song);
+        let (kind, price) = song.asks();
         let why_not = match wallet {
             Some(wallet) => ledger.may_hear(index, song, wallet, clock::now_ms())?.err(),
             None => None,

@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{key, terms};
+use super::key;
 use crate::{
     failure::{Failure, Kind},
     library::describe::work,
@@ -211,7 +211,7 @@ impl Draft {
     ) -> anyhow::Result<Self> {
         let found = select::select(ledger, search, words)?;
         let (song, shown) = (&found.song, name(&found.song.artist, &found.song.title));
-        let (kind, price) = terms(song);
+        let (kind, price) = song.asks();
         match kind {
             TermsKind::Open => return Err(refused(format!("{shown} is free to hear; nothing was paid"))),
             TermsKind::Grant => {
@@ -251,7 +251,7 @@ impl Draft {
                 "only the artist grants {shown}, and that is not this wallet's key"
             )));
         }
-        if terms(song).0 == TermsKind::Open {
+        if song.asks().0 == TermsKind::Open {
             return Err(refused(format!("{shown} is free to hear: there is nothing to grant")));
         }
         let grant = Grant {
