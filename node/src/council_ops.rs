@@ -80,7 +80,7 @@ pub enum Proposal {
 }
 
 /// `antiphon council status --json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CouncilStatus {
     /// Version of this form.
     pub schema: u32,
@@ -193,10 +193,9 @@ fn why_not(voting: &Voting) -> Option<String> {
     }
 }
 
-fn of_report(key: PublicKey, report: &Report, sums: Sums) -> CouncilStatus {
+fn of_report(key: PublicKey, report: &Report, of_ledger: CouncilStatus) -> CouncilStatus {
     let text = |keys: &[PublicKey]| keys.iter().map(ToString::to_string).collect();
     CouncilStatus {
-        schema: 1,
         key: Some(key.to_string()),
         votes: report.voting == Voting::Ready,
         why_not: why_not(&report.voting),
@@ -243,40 +242,24 @@ fn of_report(key: PublicKey, report: &Report, sums: Sums) -> CouncilStatus {
             })
             .collect(),
         receipts: report.is_member().then_some(report.receipts),
-        claims: sums.claims,
-        epoch: sums.epoch,
-        epoch_ms: sums.epoch_ms,
-        supply_units: sums.supply,
-        minted_units: sums.minted,
-        burned_units: sums.burned,
-        economy: sums.economy,
+        ..of_ledger
     }
 }
 
-/// What the ledger says that the council should know.
-struct Sums {
-    claims: Vec<ClaimLine>,
-    epoch: u64,
-    epoch_ms: u64,
-    supply: u64,
-    minted: u64,
-    burned: u64,
-    economy: EconomyLine,
-}
-
-impl Sums {
-    fn of(ledger: &Ledger) -> anyhow::Result<Self> {
-        let sums = ledger.tokens();
-        Ok(Self {
-            claims: claims(ledger)?,
-            epoch: sums.totals.epoch,
-            epoch_ms: sums.totals.epoch_ms,
-            supply: sums.supply(),
-            minted: sums.totals.minted,
-            burned: sums.totals.burned,
-            economy: EconomyLine::of(&sums.economy()),
-        })
-    }
+/// What the ledger says that the council should know; the rest of a status is yet to be filled in.
+fn of_ledger(ledger: &Ledger) -> anyhow::Result<CouncilStatus> {
+    let sums = ledger.tokens();
+    Ok(CouncilStatus {
+        schema: 1,
+        claims: claims(ledger)?,
+        epoch: sums.totals.epoch,
+        epoch_ms: sums.totals.epoch_ms,
+        supply_units: sums.supply(),
+        minted_units: sums.totals.minted,
+        burned_units: sums.totals.burned,
+        economy: EconomyLine::of(&sums.economy()),
+        ..CouncilStatus::default()
+    })
 }
 
 /// Claims that wait, in the order of names, up to [`CLAIMS`].
@@ -341,9 +324,9 @@ fn sentence_of(change: &Change) -> String {
 /// Where the council is.
 pub(crate) async fn status(peer: &Peer) -> anyhow::Result<CouncilStatus> {
     let ledger = peer.ledger.clone();
-    let sums = tokio::task::spawn_blocking(move || Sums::of(&ledger)).await??;
+    let of_ledger = tokio::task::spawn_blocking(move || of_ledger(&ledger)).await??;
     if let Some(seat) = &peer.seat {
-        return Ok(of_report(seat.key, &seat.council.report(), sums));
+        return Ok(of_report(seat.key, &seat.council.report(), of_ledger));
     }
     let (roster, height) = (peer.ledger.roster(), peer.ledger.height());
     let members = roster.current().iter().map(|key| MemberLine {
@@ -356,29 +339,13 @@ pub(crate) async fn status(peer: &Peer) -> anyhow::Result<CouncilStatus> {
         silent: false,
     });
     Ok(CouncilStatus {
-        schema: 1,
-        key: None,
-        votes: false,
         why_not: Some("this peer has no seat in the council: --council-key FILE".to_owned()),
         height,
-        round: None,
-        proposer: None,
-        pending: 0,
         quorum: quorum(roster.current().len()),
         members: members.collect(),
-        missing: Vec::new(),
-        quorum_is_there: None,
         next: (roster.next() != roster.current())
             .then(|| roster.next().iter().map(ToString::to_string).collect()),
-        motions: Vec::new(),
-        receipts: None,
-        claims: sums.claims,
-        epoch: sums.epoch,
-        epoch_ms: sums.epoch_ms,
-        supply_units: sums.supply,
-        minted_units: sums.minted,
-        burned_units: sums.burned,
-        economy: sums.economy,
+        ..of_ledger
     })
 }
 

@@ -33,7 +33,7 @@ use crate::{
 const RIGHTS: usize = 100;
 
 /// What plays are worth.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EconomyLine {
     /// Supply up to which nothing is burned.
     pub floor_units: u64,
