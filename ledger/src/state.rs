@@ -268,38 +268,29 @@ impl<'a> CheckedRegistration<'a> {
         proofs: &Proofs,
         registration: &'a Registration,
     ) -> Result<Self, Invalid> {
+        registration.check_form()?;
         let (network, bits) = (&params.network, params.stamp_bits);
         match registration.body.as_ref().ok_or(Invalid::Missing("registration body"))? {
-            registration::Body::Song(song) => {
-                song.check_form()?;
-                proofs.check(song, |song| song.check_proofs(network, bits))?;
-            }
+            registration::Body::Song(song) => proofs.check(song, |song| song.check_proofs(network, bits))?,
             registration::Body::Variant(variant) => {
-                variant.check_form()?;
                 proofs.check(variant, |variant| variant.check_proofs(network, bits))?;
             }
             registration::Body::Council(council) => {
-                council.check_form()?;
                 proofs.check(council, |council| council.check_proofs(network))?;
             }
             registration::Body::Transfer(transfer) => {
-                transfer.check_form()?;
                 proofs.check(transfer, |transfer| transfer.check_proofs(network, bits))?;
             }
             registration::Body::Purchase(purchase) => {
-                purchase.check_form()?;
                 proofs.check(purchase, |purchase| purchase.check_proofs(network, bits))?;
             }
             registration::Body::Grant(grant) => {
-                grant.check_form()?;
-                proofs.check(grant, |grant| grant.check_proofs(network, bits))?;
+                proofs.check(grant, |grant| grant.check_proofs(network, bits))?
             }
             registration::Body::Claim(claim) => {
-                claim.check_form()?;
-                proofs.check(claim, |claim| claim.check_proofs(network, bits))?;
+                proofs.check(claim, |claim| claim.check_proofs(network, bits))?
             }
             registration::Body::Receipt(receipt) => {
-                receipt.check_form()?;
                 proofs.check(receipt, |receipt| receipt.check_proofs(network))?;
             }
         }

@@ -348,45 +348,38 @@ impl Registration {
         Self { body: Some(registration::Body::Variant(variant)) }
     }
 
+    /// Checks every rule of form of whatever is registered.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub fn check_form(&self) -> Result<(), Invalid> {
+        match self.body.as_ref().ok_or(Invalid::Missing("registration body"))? {
+            registration::Body::Song(song) => song.check_form(),
+            registration::Body::Variant(variant) => variant.check_form(),
+            registration::Body::Council(council) => council.check_form(),
+            registration::Body::Transfer(transfer) => transfer.check_form(),
+            registration::Body::Purchase(purchase) => purchase.check_form(),
+            registration::Body::Grant(grant) => grant.check_form(),
+            registration::Body::Claim(claim) => claim.check_form(),
+            registration::Body::Receipt(receipt) => receipt.check_form(),
+        }
+    }
+
     /// Checks form and proofs of whatever is registered.
     ///
     /// # Errors
     /// The first rule that is broken.
     pub fn check(&self, network: &NetworkId, stamp_bits: u32) -> Result<(), Invalid> {
-        match &self.body {
-            Some(registration::Body::Song(song)) => {
-                song.check_form()?;
-                song.check_proofs(network, stamp_bits)
-            }
-            Some(registration::Body::Variant(variant)) => {
-                variant.check_form()?;
-                variant.check_proofs(network, stamp_bits)
-            }
-            Some(registration::Body::Council(council)) => {
-                council.check_form()?;
-                council.check_proofs(network)
-            }
-            Some(registration::Body::Transfer(transfer)) => {
-                transfer.check_form()?;
-                transfer.check_proofs(network, stamp_bits)
-            }
-            Some(registration::Body::Purchase(purchase)) => {
-                purchase.check_form()?;
-                purchase.check_proofs(network, stamp_bits)
-            }
-            Some(registration::Body::Grant(grant)) => {
-                grant.check_form()?;
-                grant.check_proofs(network, stamp_bits)
-            }
-            Some(registration::Body::Claim(claim)) => {
-                claim.check_form()?;
-                claim.check_proofs(network, stamp_bits)
-            }
-            Some(registration::Body::Receipt(receipt)) => {
-                receipt.check_form()?;
-                receipt.check_proofs(network)
-            }
-            None => Err(Invalid::Missing("registration body")),
+        self.check_form()?;
+        match self.body.as_ref().ok_or(Invalid::Missing("registration body"))? {
+            registration::Body::Song(song) => song.check_proofs(network, stamp_bits),
+            registration::Body::Variant(variant) => variant.check_proofs(network, stamp_bits),
+            registration::Body::Council(council) => council.check_proofs(network),
+            registration::Body::Transfer(transfer) => transfer.check_proofs(network, stamp_bits),
+            registration::Body::Purchase(purchase) => purchase.check_proofs(network, stamp_bits),
+            registration::Body::Grant(grant) => grant.check_proofs(network, stamp_bits),
+            registration::Body::Claim(claim) => claim.check_proofs(network, stamp_bits),
+            registration::Body::Receipt(receipt) => receipt.check_proofs(network),
         }
     }
 }
