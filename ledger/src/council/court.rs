@@ -28,8 +28,21 @@ pub struct Court {
     ledger: Ledger,
     receipts: Receipts,
     files: ReceiptFiles,
-    /// When settling came to nothing: at which size, with how many that waited, and when.
-    nothing: Option<(u64, usize, u64)>,
+    /// What those that wait came to when that was last found out.
+    found: Option<Found>,
+}
+
+/// A settlement and what it settles.
+type Due = (Epoch, Vec<Receipt>);
+
+/// What those that wait came to.
+struct Found {
+    /// Size of the ledger.
+    size: u64,
+    /// How many waited.
+    waiting: usize,
+    at_ms: u64,
+    due: Option<Due>,
 }
 
 fn fault(error: impl std::fmt::Display) -> ChainFault {
@@ -95,7 +108,7 @@ impl Court {
             let _ = receipts.add(receipt);
         }
         let time_ms = ledger.time_ms();
-        let mut court = Self { ledger, receipts, files, nothing: None };
+        let mut court = Self { ledger, receipts, files, found: None };
         if court.receipts.lacking().is_none() {
             // What the file still has of those that wait no longer.
             court.drop_hopeless(time_ms).map_err(|error| OpenError::Ledger(error.to_string()))?;
@@ -104,7 +117,7 @@ impl Court {
     }
 
     /// What those that wait amount to now.
-    fn settle(&self, wall_ms: u64) -> Result<Option<(Settlement, Vec<Receipt>)>, ChainFault> {
+    fn settle(&self, wall_ms: u64) -> Result<Option<Due>, ChainFault> {
         let tokens = self.ledger.tokens();
         let time_ms = wall_ms.max(self.ledger.time_ms());
         let due = tokens.totals.epoch_ms.saturating_add(tokens.economy().epoch_ms.into());
@@ -114,7 +127,10 @@ impl Court {
         }
         let waiting = self.receipts.waiting();
         match self.ledger.settle(time_ms, &waiting, &self.receipts) {
-            Ok(settlement) => Ok(Some((settlement, waiting))),
+            Ok(Settlement { epoch, settled, .. }) => {
+                let of = |at: &usize| waiting.get(*at).cloned();
+                Ok(epoch.map(|epoch| (epoch, settled.iter().filter_map(of).collect())))
+            }
             Err(ApplyError::Refused(refusal)) => {
                 tracing::error!(%refusal, "what waits cannot be settled");
                 Ok(None)
@@ -226,13 +242,19 @@ impl Chain for Court {
     }
 
     fn propose(&mut self, time_ms: u64, registrations: &[Registration]) -> Result<Proposal, ChainFault> {
-        let settled = self.settle(time_ms)?;
-        let Some((Settlement { epoch: Some(epoch), settled, .. }, waiting)) = settled else {
+        let now = (self.ledger.size(), self.receipts.waiting_len(), time_ms);
+        // Whoever proposes has just found out that there is something to propose.
+        let found = self.found.take_if(|found| (found.size, found.waiting, found.at_ms) == now);
+        let due = match found {
+            Some(found) => found.due,
+            None => self.settle(time_ms)?,
+        };
+        let Some((epoch, receipts)) = due else {
             return self.ledger.propose(time_ms, registrations).map_err(fault);
         };
         let mut proposal = self.ledger.propose_with(time_ms, Some(epoch), registrations).map_err(fault)?;
         if settlement(&proposal.blocks).is_some() {
-            proposal.receipts = settled.into_iter().filter_map(|at| waiting.get(at).cloned()).collect();
+            proposal.receipts = receipts;
         }
         Ok(proposal)
     }
@@ -304,16 +326,20 @@ impl Chain for Court {
     }
 
     fn is_settlement_due(&mut self, wall_ms: u64) -> Result<bool, ChainFault> {
-        let now = (self.ledger.size(), self.receipts.waiting_len());
-        if let Some((size, waiting, at)) = self.nothing
-            && (size, waiting) == now
-            && wall_ms < at.saturating_add(AGAIN_MS)
+        let (size, waiting) = (self.ledger.size(), self.receipts.waiting_len());
+        if let Some(found) =
+            self.found.as_ref().filter(|found| (found.size, found.waiting) == (size, waiting))
         {
-            return Ok(false);
+            match found.due {
+                None if wall_ms < found.at_ms.saturating_add(AGAIN_MS) => return Ok(false),
+                Some(_) if found.at_ms == wall_ms => return Ok(true),
+                _ => {}
+            }
         }
-        let due = self.settle(wall_ms)?.is_some_and(|(settlement, _)| settlement.epoch.is_some());
-        self.nothing = (!due).then_some((now.0, now.1, wall_ms));
-        Ok(due)
+        let due = self.settle(wall_ms)?;
+        let is_due = due.is_some();
+        self.found = Some(Found { size, waiting, at_ms: wall_ms, due });
+        Ok(is_due)
     }
 
     fn receipts_waiting(&self) -> usize {
