@@ -12,6 +12,7 @@ use antiphon_proto::{
         Song, SongState, TermsKind, Transfer, block::Body,
     },
 };
+use prost::Message as _;
 
 use super::{Changes, Draft, Pending, StateKey, TokenView};
 use crate::{error::Fault, refusal::Refusal, state::ApplyError};
@@ -356,9 +357,9 @@ fn sums<V: TokenView + ?Sized>(draft: &mut Draft<'_, V>, epoch: &Epoch, time_ms:
     totals.burned = totals.burned.checked_add(epoch.burned).ok_or(Refusal::Overflow)?;
     totals.epoch = epoch.number;
     totals.epoch_ms = time_ms;
-    // More than half of what fits: there may well be more, and it need not wait.
+    // One that was cut short always is so large: what was left need not wait.
     totals.epoch_full = epoch.receipts as usize > limits::EPOCH_RECEIPTS / 2
-        || epoch.credits.len() + epoch.escrows.len() > super::settle::MANY_AMOUNTS;
+        || epoch.encoded_len() > super::settle::FULL_BYTES;
     Ok(())
 }
 

@@ -25,12 +25,14 @@ use crate::{error::Fault, state::ApplyError, tree::Frontier};
 
 /// Bytes of a settlement's parts at most: what is left in a block for the rest.
 const PARTS_BYTES: usize = 62 * 1_024;
-/// Amounts beyond which a settlement counts as full.
-pub(super) const MANY_AMOUNTS: usize = 600;
-/// An amount, with its key and the lengths around it.
+/// Bytes from which a settlement may have been cut short for want of room. One that is cut short holds at least this
+/// much, or more than half of the receipts that it may: an estimate of 60 KiB of which 768 songs are 21, and the rest
+/// amounts that take five sixths of what is estimated for them.
+pub(super) const FULL_BYTES: usize = PARTS_BYTES / 3;
+/// An amount at most, with its key and the lengths around it: 2 + 34 + 11.
 const AMOUNT_BYTES: usize = 48;
-/// A song's numbers.
-const SONG_BYTES: usize = 32;
+/// A song's numbers at most: 2 + 11 + 3 x 6, and never all of them so large.
+const SONG_BYTES: usize = 28;
 
 /// What earlier settlements have paid for, as far back as a receipt may be.
 pub trait Earlier {
@@ -156,7 +158,10 @@ struct Sums {
     burns: BTreeMap<PublicKey, u64>,
     escrows: BTreeMap<Escrow, u64>,
     minted: u64,
+    /// Of what is above, at most.
     bytes: usize,
+    /// A play did not fit: what comes after it waits too.
+    full: bool,
     receipts: Vec<(ReceiptId, usize)>,
     /// When each listener listened.
     busy: BTreeMap<PublicKey, BTreeSet<(u64, u64)>>,
@@ -264,9 +269,19 @@ fn thin(
     });
 }
 
-/// Bytes that a play takes at most.
-fn bytes_of(parts: usize, name: usize) -> usize {
-    parts * AMOUNT_BYTES + name + SONG_BYTES
+/// What an escrow's name takes more than a key.
+const fn name_bytes(escrow: &Escrow) -> usize {
+    match escrow {
+        Escrow::Key(_) => 0,
+        Escrow::Name(name) => name.len(),
+    }
+}
+
+/// What a play brings, and to whom.
+#[derive(Default)]
+struct Gains {
+    credits: Vec<(PublicKey, u64)>,
+    escrow: Option<Escrow>,
 }
 
 impl Sums {
@@ -276,10 +291,18 @@ impl Sums {
         before.is_some_and(|(_, last)| *last >= start)
     }
 
-    /// Whether a play fits, of so many parts and of an artist with a name of so many bytes.
-    fn has_room(&self, play: &Play<'_>, parts: usize, name: usize) -> bool {
-        self.receipts.len() + play.receipts.len() <= limits::EPOCH_RECEIPTS
-            && self.bytes + bytes_of(parts, name) <= PARTS_BYTES
+    /// Bytes that a play adds at most: what is there already only grows in number.
+    fn bytes_of(&self, index: u64, listener: &PublicKey, burn: u64, gains: &Gains) -> usize {
+        let mut new: Vec<&PublicKey> = gains.credits.iter().map(|(key, _)| key).collect();
+        new.sort_unstable();
+        new.dedup();
+        new.retain(|key| !self.credits.contains_key(*key));
+        let burns = usize::from(burn > 0 && !self.burns.contains_key(listener));
+        let escrow = gains.escrow.as_ref().filter(|escrow| !self.escrows.contains_key(*escrow));
+        let song = if self.songs.contains_key(&index) { 0 } else { SONG_BYTES };
+        (new.len() + burns) * AMOUNT_BYTES
+            + escrow.map_or(0, |escrow| AMOUNT_BYTES + name_bytes(escrow))
+            + song
     }
 
     fn song<V: TokenView + ?Sized>(
@@ -308,8 +331,9 @@ impl Sums {
         }
         let mut served = served(play);
         served.remove(&listener);
-        // No song would fit any more: a settlement that is full costs nothing for what is left.
-        if !self.has_room(play, served.len() + 2, 0) {
+        // A settlement that is full costs nothing for what is left.
+        self.full |= self.receipts.len() + play.receipts.len() > limits::EPOCH_RECEIPTS;
+        if self.full {
             return Ok(Err(Unsettled::Full));
         }
         let Some((index, song)) = self.song(draft, play.song)? else {
@@ -345,21 +369,27 @@ impl Sums {
                 return Ok(Err(Unsettled::CannotPay { there, burn }));
             }
         }
-        let parts = served.len() + song.splits.len() + 2;
-        if !self.has_room(play, parts, song.artist.len()) {
-            return Ok(Err(Unsettled::Full));
-        }
         let names_artist = song.escrow().is_some();
         let shares = u64::from(names_artist) + u64::from(discovery) + u64::from(!served.is_empty());
         let room = economy.cap_units.saturating_sub(supply).saturating_sub(self.minted);
         let minted = if room >= shares * TOKEN { shares * TOKEN } else { 0 };
-        if minted > 0 {
-            self.pay(draft, &song, discovery, listener, &served)?;
+        let gains =
+            if minted > 0 { gains(draft, &song, discovery, listener, &served)? } else { Gains::default() };
+        let bytes = self.bytes + self.bytes_of(index, &listener, burn, &gains);
+        if bytes > PARTS_BYTES {
+            self.full = true;
+            return Ok(Err(Unsettled::Full));
+        }
+        self.bytes = bytes;
+        for (key, units) in gains.credits {
+            *self.credits.entry(key).or_default() += units;
+        }
+        if let Some(escrow) = gains.escrow {
+            *self.escrows.entry(escrow).or_default() += TOKEN;
         }
         if burn > 0 {
             *self.burns.entry(listener).or_default() += burn;
         }
-        self.bytes += bytes_of(parts, song.artist.len());
         self.minted += minted;
         let plays = self.songs.entry(index).or_insert(SongPlays { song: index, ..SongPlays::default() });
         plays.plays += 1;
@@ -369,41 +399,6 @@ impl Sums {
         let busy = self.busy.entry(listener).or_default();
         busy.extend(play.receipts.iter().map(|one| (one.body.start_ms, one.body.end_ms)));
         Ok(Ok(()))
-    }
-
-    /// What a play brings.
-    fn pay<V: TokenView + ?Sized>(
-        &mut self,
-        draft: &mut Draft<'_, V>,
-        song: &Song,
-        discovery: bool,
-        listener: PublicKey,
-        served: &BTreeMap<PublicKey, u64>,
-    ) -> Result<(), Fault> {
-        if discovery {
-            *self.credits.entry(listener).or_default() += TOKEN;
-            if let Some(escrow) = song.escrow() {
-                *self.escrows.entry(escrow).or_default() += TOKEN;
-            }
-        } else {
-            match rules::shares(draft, song, TOKEN)? {
-                Shares::Accounts(accounts) => {
-                    for (key, units) in accounts {
-                        *self.credits.entry(key).or_default() += units;
-                    }
-                }
-                Shares::Escrow(escrow) => *self.escrows.entry(escrow).or_default() += TOKEN,
-                Shares::Nobody => {}
-            }
-        }
-        // Who served most comes first, and gets what rounding leaves.
-        let mut servers: Vec<(PublicKey, u64)> = served.iter().map(|(key, bytes)| (*key, *bytes)).collect();
-        servers.sort_by_key(|(key, bytes)| (Reverse(*bytes), *key));
-        let weights: Vec<u64> = servers.iter().map(|(_, bytes)| *bytes).collect();
-        for ((key, _), units) in servers.iter().zip(divide(TOKEN, &weights)) {
-            *self.credits.entry(*key).or_default() += units;
-        }
-        Ok(())
     }
 
     /// The settlement, with the digest of the state after it.
@@ -440,6 +435,33 @@ impl Sums {
         epoch.state = draft.digest().to_vec();
         Ok(epoch)
     }
+}
+
+/// What a play brings.
+fn gains<V: TokenView + ?Sized>(
+    draft: &mut Draft<'_, V>,
+    song: &Song,
+    discovery: bool,
+    listener: PublicKey,
+    served: &BTreeMap<PublicKey, u64>,
+) -> Result<Gains, Fault> {
+    let mut gains = Gains::default();
+    if discovery {
+        gains.credits.push((listener, TOKEN));
+        gains.escrow = song.escrow();
+    } else {
+        match rules::shares(draft, song, TOKEN)? {
+            Shares::Accounts(accounts) => gains.credits.extend(accounts),
+            Shares::Escrow(escrow) => gains.escrow = Some(escrow),
+            Shares::Nobody => {}
+        }
+    }
+    // Who served most comes first, and gets what rounding leaves.
+    let mut servers: Vec<(PublicKey, u64)> = served.iter().map(|(key, bytes)| (*key, *bytes)).collect();
+    servers.sort_by_key(|(key, bytes)| (Reverse(*bytes), *key));
+    let weights: Vec<u64> = servers.iter().map(|(_, bytes)| *bytes).collect();
+    gains.credits.extend(servers.iter().map(|(key, _)| *key).zip(divide(TOKEN, &weights)));
+    Ok(gains)
 }
 
 /// Milliseconds that a play has heard of a song.
