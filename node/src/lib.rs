@@ -13,6 +13,7 @@ pub mod ledger_ops;
 pub mod library;
 pub mod light;
 pub mod mirror;
+pub mod music;
 pub mod ops;
 pub mod peer;
 pub mod peer_ops;

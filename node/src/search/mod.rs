@@ -423,6 +423,12 @@ pub fn same_name(one: &str, other: &str) -> bool {
     words::key(one) == words::key(other)
 }
 
+/// What [`same_name`] compares.
+#[must_use]
+pub fn name_key(name: &str) -> String {
+    words::key(name)
+}
+
 /// Whose album a song is on: the album artist, or else the artist.
 #[must_use]
 pub fn owner(song: &Song) -> &str {

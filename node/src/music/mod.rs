@@ -1,0 +1,3 @@
+//! What there is to hear, as apps and pages list it.
+
+pub mod id;
