@@ -1,6 +1,6 @@
 //! Proposing and appending batches: the state machine run over the store, and what it accepted made durable.
 
-use std::{collections::BTreeMap, num::NonZeroUsize, sync::Arc, thread};
+use std::{borrow::Borrow, collections::BTreeMap, num::NonZeroUsize, sync::Arc, thread};
 
 use antiphon_proto::{
     BlockHash, ContentHash, RootHash, SongId, canonical, limits,
@@ -10,6 +10,7 @@ use antiphon_proto::{
 
 use crate::{
     error::{AppendError, Fault},
+    heard::Heard,
     ledger::{Inner, Ledger, Writer, feed_from, song_at},
     refusal::Refusal,
     roster::Changes,
@@ -148,23 +149,39 @@ impl View for Committed<'_> {
 }
 
 /// The state as the last batch has left it.
-pub(crate) struct Stored<'a>(pub(crate) &'a Store);
+struct Stored<'a> {
+    store: &'a Store,
+    heard: &'a Heard,
+}
 
 impl TokenView for Stored<'_> {
     fn state(&mut self, key: &StateKey) -> Result<Option<Vec<u8>>, Fault> {
-        Ok(self.0.state(key)?)
+        Ok(self.store.state(key)?)
     }
 
     fn song_at(&mut self, index: u64) -> Result<Option<Song>, Fault> {
-        Ok(song_at(self.0, index)?)
+        Ok(song_at(self.store, index)?)
     }
 
     fn index_of(&mut self, id: &SongId) -> Result<Option<u64>, Fault> {
-        Ok(self.0.song_index(id)?)
+        Ok(self.store.song_index(id)?)
     }
 
     fn song_of(&mut self, id: &SongId) -> Result<Option<(u64, Song)>, Fault> {
-        Ok(self.0.song(id)?)
+        if let Some(known) = self.heard.get(id) {
+            return Ok(Some(known));
+        }
+        let found = self.store.song(id)?;
+        if let Some((index, song)) = &found {
+            self.heard.put(*id, *index, song);
+        }
+        Ok(found)
+    }
+}
+
+impl Ledger {
+    fn stored(&self) -> Stored<'_> {
+        Stored { store: &self.0.store, heard: &self.0.heard }
     }
 }
 
@@ -264,14 +281,14 @@ impl Ledger {
     ///
     /// # Errors
     /// [`ApplyError::Refused`] when no settlement is due, a failure when the ledger cannot be read.
-    pub fn settle(
+    pub fn settle<R: Borrow<wire::Receipt>>(
         &self,
         time_ms: u64,
-        receipts: &[wire::Receipt],
+        receipts: &[R],
         earlier: &dyn Earlier,
     ) -> Result<Settlement, ApplyError> {
         let tip = self.0.store.tip();
-        let (pending, mut view) = (Pending::new(tip.tokens), Stored(&self.0.store));
+        let (pending, mut view) = (Pending::new(tip.tokens), self.stored());
         let mut draft = Draft::new(&mut view, &pending);
         tokens::settle(&mut draft, time_ms.max(tip.position.time_ms), receipts, earlier)
     }
@@ -280,14 +297,14 @@ impl Ledger {
     ///
     /// # Errors
     /// As [`Ledger::settle`].
-    pub fn judge_receipts(
+    pub fn judge_receipts<R: Borrow<wire::Receipt>>(
         &self,
         time_ms: u64,
-        receipts: &[wire::Receipt],
+        receipts: &[R],
         earlier: &dyn Earlier,
     ) -> Result<Vec<(usize, Unsettled)>, Fault> {
         let tip = self.0.store.tip();
-        let (pending, mut view) = (Pending::new(tip.tokens), Stored(&self.0.store));
+        let (pending, mut view) = (Pending::new(tip.tokens), self.stored());
         let mut draft = Draft::new(&mut view, &pending);
         tokens::judge(&mut draft, time_ms.max(tip.position.time_ms), receipts, earlier)
     }

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use crate::{
     append::{Committed, Prepared, SealedBatch},
     error::{Damage, Fault, OpenError, ReadError},
+    heard::Heard,
     log::Log,
     progress::{Progress, Stage},
     proofs::Proofs,
@@ -70,6 +71,8 @@ pub(crate) struct Inner {
     pub(crate) policy: SealPolicy,
     /// Signatures and stamps that were checked.
     pub(crate) proofs: Proofs,
+    /// Songs that were settled lately.
+    pub(crate) heard: Heard,
     pub(crate) store: Store,
     /// What is derived from the blocks for readers, and the newest checkpoint.
     pub(crate) log: Log,
@@ -164,6 +167,7 @@ impl Ledger {
             params,
             policy,
             proofs: Proofs::new(),
+            heard: Heard::default(),
             store,
             log,
             writer,

@@ -15,6 +15,7 @@ mod codec;
 pub mod council;
 pub mod dump;
 pub mod error;
+mod heard;
 mod ledger;
 pub mod log;
 mod progress;

@@ -111,7 +111,7 @@ impl Court {
         let mut court = Self { ledger, receipts, files, found: None };
         if court.receipts.lacking().is_none() {
             // What the file still has of those that wait no longer.
-            court.drop_hopeless(time_ms).map_err(|error| OpenError::Ledger(error.to_string()))?;
+            court.drop_hopeless(time_ms);
         }
         Ok(court)
     }
@@ -128,7 +128,7 @@ impl Court {
         let waiting = self.receipts.waiting();
         match self.ledger.settle(time_ms, &waiting, &self.receipts) {
             Ok(Settlement { epoch, settled, .. }) => {
-                let of = |at: &usize| waiting.get(*at).cloned();
+                let of = |at: &usize| waiting.get(*at).copied().cloned();
                 Ok(epoch.map(|epoch| (epoch, settled.iter().filter_map(of).collect())))
             }
             Err(ApplyError::Refused(refusal)) => {
@@ -152,7 +152,7 @@ impl Court {
         let before = block.time_ms.saturating_sub(u64::from(window)).saturating_sub(limits::CLOCK_AHEAD_MS);
         self.receipts.prune(before);
         if self.receipts.lacking().is_none() {
-            self.drop_hopeless(block.time_ms)?;
+            self.drop_hopeless(block.time_ms);
         }
         self.files.tidy(&self.receipts).map_err(fault)?;
         let time_of = |index| match self.ledger.parsed(index) {
@@ -164,14 +164,8 @@ impl Court {
         self.files.prune(block.time_ms, time_of).map_err(fault)
     }
 
-    /// Those that can never be settled wait for nothing: their window is over, or their time was paid for.
-    fn drop_hopeless(&mut self, time_ms: u64) -> Result<(), ChainFault> {
-        let waiting = self.receipts.waiting();
-        let found = self.ledger.judge_receipts(time_ms, &waiting, &self.receipts).map_err(fault)?;
-        for (at, _) in found.iter().filter(|(_, why)| !why.may_change()) {
-            waiting.get(*at).into_iter().for_each(|receipt| self.receipts.forget(&receipt.id()));
-        }
-        Ok(())
+    fn drop_hopeless(&mut self, time_ms: u64) {
+        self.receipts.drop_hopeless(time_ms, self.ledger.economy().window_ms);
     }
 
     /// Holds a settlement against its receipts: the same must come of them here.

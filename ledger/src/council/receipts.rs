@@ -108,8 +108,8 @@ impl Receipts {
         Ok(true)
     }
 
-    pub(crate) fn waiting(&self) -> Vec<Receipt> {
-        self.waiting.values().cloned().collect()
+    pub(crate) fn waiting(&self) -> Vec<&Receipt> {
+        self.waiting.values().collect()
     }
 
     pub(crate) fn waiting_len(&self) -> usize {
@@ -121,8 +121,22 @@ impl Receipts {
         self.waiting.contains_key(&receipt.id())
     }
 
+    /// A disk that was not flushed has lost it.
+    #[cfg(test)]
     pub(crate) fn forget(&mut self, id: &ReceiptId) {
         self.waiting.remove(id);
+    }
+
+    /// Those that can never be settled wait for nothing: their window is over, or their time was paid for.
+    pub(crate) fn drop_hopeless(&mut self, time_ms: u64, window_ms: u32) {
+        let mut waiting = std::mem::take(&mut self.waiting);
+        waiting.retain(|_, receipt| {
+            let Ok(body) = receipt.body() else { return false };
+            let ancient = body.end_ms.saturating_add(window_ms.into()) < time_ms;
+            let paid = |listener| self.overlaps(&listener, body.start_ms, body.end_ms);
+            !ancient && !body.listener_key().is_ok_and(paid)
+        });
+        self.waiting = waiting;
     }
 
     /// The settlement that has settled a receipt.

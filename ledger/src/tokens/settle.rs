@@ -1,6 +1,7 @@
 //! From receipts to a settlement, the same on every member, in whatever order they came.
 
 use std::{
+    borrow::Borrow,
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     rc::Rc,
@@ -26,13 +27,15 @@ use crate::{error::Fault, state::ApplyError, tree::Frontier};
 /// Bytes of a settlement's parts at most: what is left in a block for the rest.
 const PARTS_BYTES: usize = 62 * 1_024;
 /// Bytes from which a settlement may have been cut short for want of room. One that is cut short holds at least this
-/// much, or more than half of the receipts that it may: an estimate of 60 KiB of which 768 songs are 21, and the rest
-/// amounts that take five sixths of what is estimated for them.
+/// much, or more than half of the receipts that it may: an estimate of 60 KiB of which 768 songs are 15 at most, and the
+/// rest amounts that take three quarters of what is estimated for them.
 pub(super) const FULL_BYTES: usize = PARTS_BYTES / 3;
-/// An amount at most, with its key and the lengths around it: 2 + 34 + 11.
-const AMOUNT_BYTES: usize = 48;
-/// A song's numbers at most: 2 + 11 + 3 x 6, and never all of them so large.
-const SONG_BYTES: usize = 28;
+/// An amount at most, with its key and the lengths around it: 2 + 34 + 1, and 7 for what a settlement can pay or burn.
+const AMOUNT_BYTES: usize = 44;
+/// The same of an escrow, but for its name.
+const ESCROW_BYTES: usize = 16;
+/// A song's numbers at most, but for its index: 2 + 1 + 3 + 3 + 7.
+const SONG_BYTES: usize = 16;
 
 /// What earlier settlements have paid for, as far back as a receipt may be.
 pub trait Earlier {
@@ -170,10 +173,10 @@ struct Sums {
 
 /// Settles what can be settled of receipts whose form and signatures hold. `time_ms` is the time of the block. Refused as
 /// a whole when no settlement is due then.
-pub(crate) fn settle<V: TokenView + ?Sized>(
+pub(crate) fn settle<V: TokenView + ?Sized, R: Borrow<Receipt>>(
     draft: &mut Draft<'_, V>,
     time_ms: u64,
-    receipts: &[Receipt],
+    receipts: &[R],
     earlier: &dyn Earlier,
 ) -> Result<Settlement, ApplyError> {
     let (mut sums, unsettled) = take_in(draft, time_ms, receipts, earlier)?;
@@ -184,26 +187,26 @@ pub(crate) fn settle<V: TokenView + ?Sized>(
 }
 
 /// Why receipts would not be settled at this time, whether a settlement is due or not.
-pub(crate) fn judge<V: TokenView + ?Sized>(
+pub(crate) fn judge<V: TokenView + ?Sized, R: Borrow<Receipt>>(
     draft: &mut Draft<'_, V>,
     time_ms: u64,
-    receipts: &[Receipt],
+    receipts: &[R],
     earlier: &dyn Earlier,
 ) -> Result<Vec<(usize, Unsettled)>, Fault> {
     take_in(draft, time_ms, receipts, earlier).map(|(_, unsettled)| unsettled)
 }
 
 /// Takes receipts in, play by play.
-fn take_in<V: TokenView + ?Sized>(
+fn take_in<V: TokenView + ?Sized, R: Borrow<Receipt>>(
     draft: &mut Draft<'_, V>,
     time_ms: u64,
-    receipts: &[Receipt],
+    receipts: &[R],
     earlier: &dyn Earlier,
 ) -> Result<(Sums, Vec<(usize, Unsettled)>), Fault> {
     let (mut unsettled, mut sums) = (Vec::new(), Sums::default());
     let mut groups: BTreeMap<(PublicKey, Session, SongId), Vec<One<'_>>> = BTreeMap::new();
     let mut seen = BTreeSet::new();
-    for (at, receipt) in receipts.iter().enumerate() {
+    for (at, receipt) in receipts.iter().map(Borrow::borrow).enumerate() {
         let id = receipt.id();
         match read(receipt) {
             // The same one twice is one.
@@ -269,12 +272,17 @@ fn thin(
     });
 }
 
-/// What an escrow's name takes more than a key.
-const fn name_bytes(escrow: &Escrow) -> usize {
-    match escrow {
-        Escrow::Key(_) => 0,
-        Escrow::Name(name) => name.len(),
-    }
+fn escrow_bytes(escrow: &Escrow) -> usize {
+    ESCROW_BYTES
+        + match escrow {
+            Escrow::Key(key) => key.0.len(),
+            Escrow::Name(name) => name.len(),
+        }
+}
+
+/// Bytes of a number as Protobuf writes it.
+const fn varint_bytes(number: u64) -> usize {
+    (70 - (number | 1).leading_zeros() as usize) / 7
 }
 
 /// What a play brings, and to whom.
@@ -299,10 +307,8 @@ impl Sums {
         new.retain(|key| !self.credits.contains_key(*key));
         let burns = usize::from(burn > 0 && !self.burns.contains_key(listener));
         let escrow = gains.escrow.as_ref().filter(|escrow| !self.escrows.contains_key(*escrow));
-        let song = if self.songs.contains_key(&index) { 0 } else { SONG_BYTES };
-        (new.len() + burns) * AMOUNT_BYTES
-            + escrow.map_or(0, |escrow| AMOUNT_BYTES + name_bytes(escrow))
-            + song
+        let song = if self.songs.contains_key(&index) { 0 } else { SONG_BYTES + varint_bytes(index) };
+        (new.len() + burns) * AMOUNT_BYTES + escrow.map_or(0, escrow_bytes) + song
     }
 
     fn song<V: TokenView + ?Sized>(
@@ -402,15 +408,15 @@ impl Sums {
     }
 
     /// The settlement, with the digest of the state after it.
-    fn finish<V: TokenView + ?Sized>(
+    fn finish<V: TokenView + ?Sized, R: Borrow<Receipt>>(
         self,
         draft: &mut Draft<'_, V>,
         time_ms: u64,
-        receipts: &[Receipt],
+        receipts: &[R],
     ) -> Result<Epoch, ApplyError> {
         let mut tree = Frontier::new();
         for (_, at) in &self.receipts {
-            receipts.get(*at).into_iter().for_each(|receipt| tree.append(&canonical::encode(receipt)));
+            receipts.get(*at).into_iter().for_each(|one| tree.append(&canonical::encode(one.borrow())));
         }
         let amounts = |sums: &BTreeMap<PublicKey, u64>| -> Vec<Amount> {
             let some = sums.iter().filter(|(_, units)| **units > 0);

@@ -209,7 +209,11 @@ impl SimChain {
 
 impl Data {
     /// What these receipts amount to; refused when no settlement is due.
-    fn settle(&self, time_ms: u64, receipts: &[Receipt]) -> Result<Settlement, String> {
+    fn settle<R: std::borrow::Borrow<Receipt>>(
+        &self,
+        time_ms: u64,
+        receipts: &[R],
+    ) -> Result<Settlement, String> {
         let (mut memory, pending) = (self.memory.clone(), Pending::new(self.tokens));
         let mut draft = Draft::new(&mut memory, &pending);
         let time_ms = time_ms.max(self.end.position.time_ms);
@@ -223,7 +227,7 @@ impl Data {
         }
         let waiting = self.receipts.waiting();
         let Settlement { epoch, settled, .. } = self.settle(time_ms, &waiting).ok()?;
-        Some((epoch?, settled.into_iter().map(|at| waiting[at].clone()).collect()))
+        Some((epoch?, settled.into_iter().map(|at| Receipt::clone(waiting[at])).collect()))
     }
 
     /// Applies blocks that are checked; what the ledger would be.
