@@ -22,6 +22,7 @@ pub mod rule;
 pub mod search;
 pub mod search_ops;
 pub mod serve_log;
+pub mod stream;
 pub mod system;
 pub mod token_ops;
 pub mod tokens;

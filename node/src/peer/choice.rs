@@ -34,6 +34,7 @@ pub struct GetProgress {
 }
 
 /// One encoding that would do.
+#[derive(Debug, Clone)]
 pub(crate) struct Choice {
     pub(super) wanted: Wanted,
     pub(super) index: u64,
@@ -43,6 +44,16 @@ impl Choice {
     /// The file of a block.
     pub(crate) fn new(content: ContentHash, container: u32, bytes: u64, index: u64) -> Self {
         Self { wanted: Wanted { content, container: container_of(container), bytes }, index }
+    }
+
+    /// BLAKE3 of the file.
+    pub(crate) const fn content(&self) -> ContentHash {
+        self.wanted.content
+    }
+
+    /// Bytes of the file.
+    pub(crate) const fn bytes(&self) -> u64 {
+        self.wanted.bytes
     }
 
     /// Whether it is in this container.

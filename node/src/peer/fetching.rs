@@ -66,6 +66,16 @@ pub(crate) struct Got {
     pub(super) resumed_bytes: u64,
 }
 
+impl Got {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn sources(&self) -> &[SourceLine] {
+        &self.sources
+    }
+}
+
 /// Why nobody was a help.
 enum Trouble {
     NotThere,
@@ -125,7 +135,7 @@ impl Fetching<'_> {
     }
 
     /// Whether somebody is known to serve one of these encodings, after a moment at most.
-    pub(super) async fn hears_of(&self, choices: &[Choice]) -> bool {
+    pub(crate) async fn hears_of(&self, choices: &[Choice]) -> bool {
         let indexes: Vec<u64> = choices.iter().map(|choice| choice.index).collect();
         match self.network {
             Some(network) => sources::hear_of_one(network, &indexes).await,
@@ -135,7 +145,7 @@ impl Fetching<'_> {
 
     /// Encodings in the order in which they are worth trying: those that somebody connected is known to serve first, then
     /// those that somebody online does, else as they come.
-    pub(super) async fn in_order<'c>(&self, choices: &'c [Choice]) -> Vec<&'c Choice> {
+    pub(crate) async fn in_order<'c>(&self, choices: &'c [Choice]) -> Vec<&'c Choice> {
         let Some(network) = self.network else { return choices.iter().collect() };
         let indexes: Vec<u64> = choices.iter().map(|choice| choice.index).collect();
         let nearness = sources::nearness(network, &indexes).await;
@@ -150,7 +160,7 @@ impl Fetching<'_> {
     }
 
     /// Gets one encoding while somebody listens to it. Where it goes in the end is as for [`Self::fetch_any`].
-    pub(super) async fn listen(
+    pub(crate) async fn listen(
         &self,
         folder: &Path,
         song: &Song,

@@ -182,7 +182,7 @@ impl Peer {
     }
 
     /// Encodings that would do, the song's first one first.
-    pub(super) fn choices(
+    pub(crate) fn choices(
         &self,
         selected: &Selected,
         container: Option<&str>,

@@ -123,8 +123,7 @@ impl Peer {
         let folder = self.data.played();
         fs::create_dir_all(&folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
-        let library = (self.settings.share_downloads && self.settings.keep_played).then_some(&self.library);
-        let fetching = Fetching { network: self.network.as_ref(), library, access: self.access() };
+        let fetching = self.fetching_played();
         let mut last = None;
         let mut ordered: VecDeque<&Choice> = fetching.in_order(&choices).await.into();
         let mut again = true;
@@ -176,8 +175,14 @@ impl Peer {
         Err(last.unwrap_or_else(|| Failure::new(Kind::NotFound, "there is nothing to play").into()))
     }
 
+    /// Getting what is played, and served on when it is kept.
+    pub(crate) fn fetching_played(&self) -> Fetching<'_> {
+        let library = (self.settings.share_downloads && self.settings.keep_played).then_some(&self.library);
+        Fetching { network: self.network.as_ref(), library, access: self.access() }
+    }
+
     /// What a song asks for is said before anything is fetched.
-    async fn check_terms(&self, selected: &Selected) -> anyhow::Result<()> {
+    pub(crate) async fn check_terms(&self, selected: &Selected) -> anyhow::Result<()> {
         let Some(wallet) = &self.wallet else { return Ok(()) };
         let (ledger, index, song) = (self.ledger.clone(), selected.index, selected.song.clone());
         let (listener, now_ms) = (wallet.public(), clock::now_ms());
@@ -206,7 +211,7 @@ impl Peer {
     }
 
     /// Keeps what was played within its limit, or not at all.
-    fn tidy_played(&self, folder: &Path, got: &Got) {
+    pub(crate) fn tidy_played(&self, folder: &Path, got: &Got) {
         let most = if self.settings.keep_played { self.settings.played_bytes } else { 0 };
         let kept = if self.settings.keep_played { got.path.clone() } else { PathBuf::new() };
         match fetching::tidy(folder, most, &kept) {

@@ -37,12 +37,12 @@ pub(super) struct Playback {
     pub(super) readable: watch::Sender<Option<Readable>>,
 }
 
-/// Reads a song in order while it comes. Dropping it lets the download go on as if nobody listened.
-#[derive(Debug)]
+/// Reads a song in order while it comes. Each clone reads for itself, and what comes first is what the one needs that read
+/// or jumped last. Dropping all of them lets the download go on as if nobody listened.
+#[derive(Debug, Clone)]
 pub struct Listener {
     size: u64,
     position: u64,
-    jumps: u64,
     cursor: watch::Sender<Cursor>,
     readable: watch::Receiver<Option<Readable>>,
 }
@@ -51,7 +51,7 @@ pub(super) fn pair(size: u64, rate: u64) -> (Playback, Listener) {
     let (cursor, moved) = watch::channel(Cursor::default());
     let (open, readable) = watch::channel(None);
     let playback = Playback { rate, cursor: moved, readable: open };
-    (playback, Listener { size, position: 0, jumps: 0, cursor, readable })
+    (playback, Listener { size, position: 0, cursor, readable })
 }
 
 impl Listener {
@@ -80,8 +80,10 @@ impl Listener {
     /// Goes on at this byte of the file.
     pub fn seek(&mut self, byte: u64) {
         self.position = byte.min(self.size);
-        self.jumps += 1;
-        self.tell();
+        self.cursor.send_modify(|cursor| {
+            cursor.byte = self.position;
+            cursor.jumps = cursor.jumps.wrapping_add(1);
+        });
     }
 
     /// First byte that was not given out yet.
@@ -103,7 +105,7 @@ impl Listener {
     }
 
     fn tell(&self) {
-        self.cursor.send_replace(Cursor { byte: self.position, jumps: self.jumps });
+        self.cursor.send_modify(|cursor| cursor.byte = self.position);
     }
 
     /// Verified bytes from here on without a gap.

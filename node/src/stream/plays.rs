@@ -1,0 +1,345 @@
+//! What is heard where, as players say it.
+//!
+//! A player says its position again and again; between two words it is taken to go on. A song that others send is
+//! accompanied by heartbeats ([`crate::royalty::listen`]), so that whoever sends it is paid. A wallet hears one song at a
+//! time: when another player begins, the play of the one before is over.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use antiphon_proto::{
+    coverage::{Beat, Coverage},
+    wire::Song,
+};
+use serde::Serialize;
+use tokio::{sync::watch, task::JoinHandle, time::Instant};
+
+use super::Streams;
+use crate::{
+    failure::{Failure, Kind},
+    peer::Peer,
+    royalty::listen::{self, Encoding, Position},
+    system::clock,
+};
+
+/// Players at the same time.
+const PLAYERS: usize = 32;
+/// Letters of a player's name.
+const NAME_BYTES: usize = 128;
+/// How often a position is carried on.
+const EVERY: Duration = Duration::from_millis(200);
+/// A player that is paused for longer has gone.
+const PAUSED: Duration = Duration::from_secs(1_800);
+
+/// What a player says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Said {
+    /// Ledger index of the song's block.
+    pub song: u64,
+    /// Milliseconds from its start.
+    pub position_ms: u32,
+    /// Whether it can be heard.
+    pub playing: bool,
+    /// How long it is taken to go on when nothing more is said.
+    pub lasts: Duration,
+}
+
+/// A song that was heard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Play {
+    /// Ledger index of the song's block.
+    pub song: u64,
+    /// When it began, milliseconds since 1970.
+    pub started_ms: u64,
+    /// Different milliseconds of it that were heard.
+    pub heard_ms: u64,
+    /// Its duration.
+    pub duration_ms: u32,
+    /// Receipts that are on their way to the council; none for a song from the own library.
+    pub receipts: usize,
+    /// Units that it burns when it is settled, as things stood when it began.
+    pub burn_units: u64,
+    /// Who played it.
+    pub player: String,
+}
+
+/// Keeps what was heard.
+pub trait Journal: Send + Sync {
+    /// A play is over. Nothing that was heard for less than a second comes here.
+    fn played(&self, play: Play);
+}
+
+/// What is playing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Now {
+    /// Who plays.
+    pub player: String,
+    /// Ledger index of the song's block.
+    pub song: u64,
+    /// Milliseconds from its start.
+    pub position_ms: u32,
+    /// Whether it can be heard.
+    pub playing: bool,
+    /// When it began, milliseconds since 1970.
+    pub started_ms: u64,
+    /// Whether somebody is paid for it.
+    pub counted: bool,
+    /// Why not, where others send it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uncounted_because: Option<String>,
+}
+
+/// What is heard here. A cheap handle.
+#[derive(Clone)]
+pub struct Plays(Arc<Inner>);
+
+struct Inner {
+    peer: Weak<Peer>,
+    streams: Streams,
+    journal: Arc<dyn Journal>,
+    players: Mutex<HashMap<String, Playing>>,
+    changed: watch::Sender<u64>,
+}
+
+/// A player's song.
+struct Playing {
+    now: Now,
+    number: u64,
+    said: watch::Sender<(Said, Instant)>,
+    _task: JoinHandle<()>,
+}
+
+impl Plays {
+    /// Nothing is heard yet.
+    #[must_use]
+    pub fn new(peer: &Arc<Peer>, streams: Streams, journal: Arc<dyn Journal>) -> Self {
+        Self(Arc::new(Inner {
+            peer: Arc::downgrade(peer),
+            streams,
+            journal,
+            players: Mutex::default(),
+            changed: watch::Sender::new(0),
+        }))
+    }
+
+    fn players(&self) -> MutexGuard<'_, HashMap<String, Playing>> {
+        self.0.players.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self) {
+        self.0.changed.send_modify(|changes| *changes = changes.wrapping_add(1));
+    }
+
+    /// Changes whenever a song begins, ends, pauses or goes on.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changed.subscribe()
+    }
+
+    /// What is playing, the newest first.
+    #[must_use]
+    pub fn now(&self) -> Vec<Now> {
+        let mut all: Vec<Now> = self.players().values().map(|playing| playing.now.clone()).collect();
+        all.sort_by_key(|now| std::cmp::Reverse(now.started_ms));
+        all
+    }
+
+    /// A player says where it is.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] when there is no such song, [`Kind::Failed`] when there are too many players.
+    pub async fn say(&self, player: &str, said: Said) -> Result<(), Failure> {
+        let end = player.floor_char_boundary(NAME_BYTES);
+        let player = &player[..end];
+        if self.goes_on(player, said) {
+            return Ok(());
+        }
+        let Some(peer) = self.0.peer.upgrade() else {
+            return Err(Failure::new(Kind::Failed, "the peer is stopping"));
+        };
+        let failed = |error: anyhow::Error| Failure::of(&error);
+        let (asked, index) = (peer.clone(), said.song);
+        let song = tokio::task::spawn_blocking(move || asked.ledger.song(index)).await;
+        let song = song.map_err(|error| failed(error.into()))?.map_err(|error| failed(error.into()))?;
+        let none = || Failure::new(Kind::NotFound, format!("block {index} is not a song of the ledger"));
+        self.begin(&peer, player, said, song.ok_or_else(none)?).await
+    }
+
+    /// Whether it is the song that the player was at.
+    fn goes_on(&self, player: &str, said: Said) -> bool {
+        let mut players = self.players();
+        let Some(playing) = players.get_mut(player).filter(|playing| playing.now.song == said.song) else {
+            return false;
+        };
+        let changed = playing.now.playing != said.playing;
+        (playing.now.position_ms, playing.now.playing) = (said.position_ms, said.playing);
+        let heard = playing.said.send((said, Instant::now())).is_ok();
+        if !heard {
+            players.remove(player);
+        }
+        drop(players);
+        if changed {
+            self.tell();
+        }
+        heard
+    }
+
+    async fn begin(&self, peer: &Arc<Peer>, player: &str, said: Said, song: Song) -> Result<(), Failure> {
+        let (say, hear) = watch::channel((said, Instant::now()));
+        let (counting, why, burn_units) = self.counting(peer, said.song, &song).await;
+        let number = rand::random();
+        let now = Now {
+            player: player.to_owned(),
+            song: said.song,
+            position_ms: said.position_ms,
+            playing: said.playing,
+            started_ms: clock::now_ms(),
+            counted: counting.is_some(),
+            uncounted_because: why,
+        };
+        let play = Play {
+            song: said.song,
+            started_ms: now.started_ms,
+            heard_ms: 0,
+            duration_ms: song.duration_ms,
+            receipts: 0,
+            burn_units,
+            player: player.to_owned(),
+        };
+        let mut players = self.players();
+        if players.len() >= PLAYERS && !players.contains_key(player) {
+            return Err(Failure::new(Kind::Failed, format!("{PLAYERS} players are playing already")));
+        }
+        if now.counted {
+            // One wallet hears one song at a time.
+            players.retain(|name, other| name == player || !other.now.counted);
+        }
+        let task = Accompanied { plays: self.clone(), number, hear, play, counting };
+        let task = tokio::spawn(task.run());
+        players.insert(player.to_owned(), Playing { now, number, said: say, _task: task });
+        drop(players);
+        self.tell();
+        Ok(())
+    }
+
+    /// Begins to have a song paid for, if others send it; else why not.
+    async fn counting(
+        &self,
+        peer: &Arc<Peer>,
+        index: u64,
+        song: &Song,
+    ) -> (Option<Counting>, Option<String>, u64) {
+        let (Some(royalties), Some(sources)) = (peer.royalties.clone(), self.0.streams.coming(index)) else {
+            return (None, None, 0);
+        };
+        let Ok(content) = song.content() else { return (None, None, 0) };
+        let (asked, song) = (royalties.clone(), song.clone());
+        let encoding = Encoding { index, content };
+        let ledger = peer.ledger.clone();
+        let begun = tokio::task::spawn_blocking(move || {
+            let song = asked.song(index, &song, encoding)?;
+            anyhow::Ok((song, ledger.burn_for(index)?))
+        });
+        match begun.await.map_err(anyhow::Error::from).and_then(|begun| begun) {
+            Ok((song, burn)) => {
+                let (position_in, position) = watch::channel(Position::default());
+                let (peers, outbox) = (royalties.peers, royalties.outbox);
+                // Not ended with the player: what was heard until then is handed in.
+                let report = tokio::spawn(listen::listen(peers, song, position, sources, outbox));
+                (Some(Counting { position: position_in, report }), None, burn)
+            }
+            Err(error) => (None, Some(Failure::of(&error).message), 0),
+        }
+    }
+
+    /// A player has stopped, or is at no song any more.
+    pub fn stop(&self, player: &str) {
+        let stopped = self.players().remove(player).is_some();
+        if stopped {
+            self.tell();
+        }
+    }
+
+    fn ended(&self, player: &str, number: u64) {
+        let mut players = self.players();
+        if players.get(player).is_some_and(|playing| playing.number == number) {
+            players.remove(player);
+            drop(players);
+            self.tell();
+        }
+    }
+}
+
+/// Heartbeats, and what becomes of them.
+struct Counting {
+    position: watch::Sender<Position>,
+    report: JoinHandle<listen::Report>,
+}
+
+/// One song of one player.
+struct Accompanied {
+    plays: Plays,
+    number: u64,
+    hear: watch::Receiver<(Said, Instant)>,
+    play: Play,
+    counting: Option<Counting>,
+}
+
+impl Accompanied {
+    async fn run(mut self) {
+        let began = Instant::now();
+        let mut coverage = Coverage::new(self.play.duration_ms);
+        loop {
+            let (said, at) = *self.hear.borrow_and_update();
+            let silent = at.elapsed();
+            let position = carried_on(&said, silent, self.play.duration_ms);
+            let elapsed_ms = u32::try_from(began.elapsed().as_millis()).unwrap_or(u32::MAX);
+            coverage.beat(Beat { position_ms: position.ms, elapsed_ms });
+            if let Some(counting) = &self.counting {
+                counting.position.send_replace(position);
+            }
+            if silent > said.lasts.max(if said.playing { Duration::ZERO } else { PAUSED }) {
+                break;
+            }
+            if let Ok(Err(_)) = tokio::time::timeout(EVERY, self.hear.changed()).await {
+                break;
+            }
+        }
+        self.plays.ended(&self.play.player, self.number);
+        self.play.heard_ms = coverage.heard().total_ms();
+        if let Some(Counting { position, report }) = self.counting.take() {
+            drop(position);
+            let report = report.await.unwrap_or_default();
+            self.play.receipts = report.receipts;
+        }
+        if self.play.heard_ms >= 1_000 {
+            self.plays.0.journal.played(self.play);
+        }
+    }
+}
+
+/// Where a player is that has said nothing for a while.
+fn carried_on(said: &Said, silent: Duration, duration_ms: u32) -> Position {
+    let on = if said.playing { silent.min(said.lasts) } else { Duration::ZERO };
+    let on = u32::try_from(on.as_millis()).unwrap_or(u32::MAX);
+    let ms = said.position_ms.saturating_add(on).min(duration_ms);
+    Position { ms, playing: said.playing && silent <= said.lasts }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_player_goes_on_for_as_long_as_it_said() {
+        let said = |playing| Said { song: 1, position_ms: 5_000, playing, lasts: Duration::from_secs(3) };
+        let at = |playing, seconds| carried_on(&said(playing), Duration::from_secs(seconds), 7_000);
+        assert_eq!(at(true, 1), Position { ms: 6_000, playing: true });
+        assert_eq!(at(true, 3), Position { ms: 7_000, playing: true });
+        assert_eq!(at(true, 4), Position { ms: 7_000, playing: false });
+        assert_eq!(at(false, 1), Position { ms: 5_000, playing: false });
+    }
+}
