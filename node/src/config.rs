@@ -367,12 +367,27 @@ pub enum Mode {
     Light,
 }
 
-/// Pages and metrics.
+/// How the way from browsers and apps to this peer is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tls {
+    /// A reverse proxy before it does TLS.
+    Proxy,
+    /// Not at all: whoever is in between can read passwords and change what is sent. For a network of one's own.
+    None,
+}
+
+/// The player, what apps ask, and metrics.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Http {
-    /// Where `/healthz` and `/metrics` are served. Anybody who reaches this address can read them.
+    /// Where all of it is served. Anybody who reaches this address can read `/healthz` and `/metrics`; the rest needs the
+    /// web password from everywhere but this machine, and [`Http::tls`].
     pub addr: Option<SocketAddr>,
+    /// How the way is protected where others than this machine can reach it. Without a word on it, they are not let in.
+    pub tls: Option<Tls>,
+    /// Names under which browsers and apps reach this peer, beside its IP addresses: those of the reverse proxy.
+    pub names: Vec<String>,
     /// Where the ledger is served as static files in the layout of C2SP tlog-tiles, for explorers and mirrors. Unset:
     /// nowhere. What is served is public; put a reverse proxy before it for TLS.
     pub serve_log: Option<SocketAddr>,

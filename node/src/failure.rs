@@ -1,6 +1,6 @@
 //! How a command can end, as an exit code and a sentence.
 
-use std::fmt;
+use std::{fmt, io};
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +18,14 @@ pub enum Kind {
     NoDaemon,
     /// What was checked is wrong.
     Verification,
+    /// It is known, but nobody who has it is online or can be reached now.
+    Offline,
+    /// The terms of a song do not allow it.
+    Refused,
+    /// The wallet is locked.
+    Locked,
+    /// The disk is full.
+    Full,
 }
 
 impl Kind {
@@ -25,9 +33,9 @@ impl Kind {
     #[must_use]
     pub const fn exit_code(self) -> u8 {
         match self {
-            Self::Failed => 1,
+            Self::Failed | Self::Refused | Self::Locked | Self::Full => 1,
             Self::Usage => 2,
-            Self::NotFound => 3,
+            Self::NotFound | Self::Offline => 3,
             Self::NoDaemon => 4,
             Self::Verification => 5,
         }
@@ -63,11 +71,21 @@ impl Failure {
     pub fn of(error: &anyhow::Error) -> Self {
         let known = error.downcast_ref::<Self>();
         Self {
-            kind: known.map_or(Kind::Failed, |failure| failure.kind),
+            kind: known.map_or_else(|| class(error), |failure| failure.kind),
             message: format!("{error:#}"),
             first_bad: known.and_then(|failure| failure.first_bad),
         }
     }
+}
+
+/// The class of a failure that nobody has named.
+fn class(error: &anyhow::Error) -> Kind {
+    let full = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<io::Error>().is_some_and(|error| {
+            matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        })
+    };
+    if error.chain().any(full) { Kind::Full } else { Kind::Failed }
 }
 
 impl fmt::Display for Failure {

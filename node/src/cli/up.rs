@@ -108,7 +108,8 @@ async fn serve(
     let peer = Arc::new(peer);
     let mut serving = tokio::task::JoinSet::new();
     serving.spawn(socket.serve(peer.clone(), running.clone()));
-    serving.spawn(http::serve(listener, peer.clone()));
+    let (stop, pages) = (cancel.child_token(), settings.http.clone());
+    let mut answering = tokio::spawn(http::serve(listener, peer.clone(), pages, running.clone(), stop));
     if let Some(log) = log {
         serving.spawn(serve_log::serve(log, peer.ledger.clone()));
     }
@@ -118,6 +119,7 @@ async fn serve(
     }
     cancel.cancelled().await;
     peer.library.stop();
+    let _ = (&mut answering).await;
     serving.shutdown().await;
     peer.close().await;
     Ok(())

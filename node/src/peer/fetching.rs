@@ -240,20 +240,20 @@ fn give_up(song: &Song, busy: bool, troubles: &Troubles) -> Failure {
     let title = &song.title;
     if !troubles.forbidden.is_empty() {
         let message = format!("{title:?} may not be heard: {}", troubles.forbidden.join("; "));
-        return Failure::new(Kind::Failed, message);
+        return Failure::new(Kind::Refused, message);
     }
     if busy {
-        return Failure::new(Kind::Failed, format!("whoever has {title:?} is busy; try again later"));
+        return Failure::new(Kind::Offline, format!("whoever has {title:?} is busy; try again later"));
     }
     if troubles.passing.is_empty() && !troubles.unreachable.is_empty() {
         let why = troubles.unreachable.join("; ");
         let message = format!("{title:?} is online, but nobody who serves it can be reached: {why}");
-        return Failure::new(Kind::Failed, message);
+        return Failure::new(Kind::Offline, message);
     }
     if troubles.passing.is_empty() {
         let message =
             format!("no connected peer serves {title:?} right now; try again when its holder is online");
-        return Failure::new(Kind::NotFound, message);
+        return Failure::new(Kind::Offline, message);
     }
     let message = format!(
         "{title:?} could not be got; what arrived is kept and the next try goes on there: {}",

@@ -162,7 +162,7 @@ impl Peer {
                     return Ok(report);
                 }
                 // Another encoding can only be tried while nothing was heard.
-                Err(error) if sink.first.is_none() && Failure::of(&error).kind == Kind::NotFound => {
+                Err(error) if sink.first.is_none() && Failure::of(&error).kind == Kind::Offline => {
                     last = Some(error);
                     // A peer that has just joined may not have heard yet who has it.
                     if ordered.is_empty() && std::mem::take(&mut again) && fetching.hears_of(&choices).await {
@@ -172,7 +172,7 @@ impl Peer {
                 Err(error) => return Err(error),
             }
         }
-        Err(last.unwrap_or_else(|| Failure::new(Kind::NotFound, "there is nothing to play").into()))
+        Err(last.unwrap_or_else(|| Failure::new(Kind::Offline, "there is nothing to play").into()))
     }
 
     /// Getting what is played, and served on when it is kept.
@@ -189,7 +189,7 @@ impl Peer {
         let may =
             tokio::task::spawn_blocking(move || ledger.may_hear(index, &song, &listener, now_ms)).await??;
         let refused = |why: String| {
-            Failure::new(Kind::Failed, format!("{:?} may not be heard: {why}", selected.song.title)).into()
+            Failure::new(Kind::Refused, format!("{:?} may not be heard: {why}", selected.song.title)).into()
         };
         may.map_err(refused)
     }

@@ -97,7 +97,7 @@ impl Royalties {
                     }
                     _ => "",
                 };
-                Err(Failure::new(Kind::Failed, format!("{:?}: {}{advice}", song.title, refused.detail))
+                Err(Failure::new(Kind::Refused, format!("{:?}: {}{advice}", song.title, refused.detail))
                     .into())
             }
         }

@@ -100,6 +100,13 @@ impl Coming {
         self.readers.load(Ordering::Acquire) > 0
     }
 
+    pub(super) fn file(&self) -> Option<Arc<File>> {
+        match &*self.stage.borrow() {
+            Stage::Complete(_, file) => Some(file.clone()),
+            _ => None,
+        }
+    }
+
     pub(super) fn is_complete(&self) -> bool {
         matches!(*self.stage.borrow(), Stage::Complete(..))
     }
@@ -197,7 +204,7 @@ impl Work {
             match self.try_one(&fetching, &folder, &choice).await {
                 Ok(file) => return Ok((choice, file)),
                 // Another encoding can only be tried while nothing was heard.
-                Err((error, false)) if Failure::of(&error).kind == Kind::NotFound => {
+                Err((error, false)) if Failure::of(&error).kind == Kind::Offline => {
                     last = Some(error);
                     // A peer that has just joined may not have heard yet who has it.
                     if ordered.is_empty()
@@ -210,7 +217,7 @@ impl Work {
                 Err((error, _)) => return Err(error),
             }
         }
-        Err(last.unwrap_or_else(|| Failure::new(Kind::NotFound, "there is nothing to play").into()))
+        Err(last.unwrap_or_else(|| Failure::new(Kind::Offline, "there is nothing to play").into()))
     }
 
     /// Tries one encoding. With a failure comes whether some of it was read.

@@ -85,11 +85,20 @@ impl Opened {
                         "{:?}: nothing has come yet from those who serve it; try again",
                         self.song.title
                     );
-                    return Err(Failure::new(Kind::Failed, message));
+                    return Err(Failure::new(Kind::Offline, message));
                 }
             }
         }
         Ok(reader)
+    }
+
+    /// The file, when all of it is on this disk.
+    #[must_use]
+    pub(crate) fn file(&self) -> Option<Arc<File>> {
+        match &self.source {
+            Source::Here(file) => Some(file.clone()),
+            Source::Coming(coming) => coming.file(),
+        }
     }
 
     /// Whether others send it, or have sent it.

@@ -54,7 +54,7 @@ impl Wallet {
     /// # Errors
     /// When the wallet is locked.
     pub fn signer(&self) -> Result<&Arc<SecretKey>, Failure> {
-        self.secret().ok_or_else(|| Failure::new(Kind::Failed, "the wallet is locked: this peer only reads"))
+        self.secret().ok_or_else(|| Failure::new(Kind::Locked, "the wallet is locked: this peer only reads"))
     }
 }
 

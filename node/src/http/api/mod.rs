@@ -1,0 +1,81 @@
+//! `/api/v1`: everything that the player and the explorer can do, for programs. Answers are JSON, errors are RFC 9457
+//! problem documents, lists come in pages with a cursor, and `openapi.json` describes all of it.
+
+pub(in crate::http) mod events;
+pub(in crate::http) mod extract;
+mod ledger;
+mod library;
+mod openapi;
+mod player;
+mod wallet;
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::StatusCode,
+    routing::{get, post},
+};
+use serde_json::Value;
+use tower_http::timeout::TimeoutLayer;
+
+use super::{App, app::ANSWER_WITHIN, problem::Problem};
+use crate::ops::{self, Request};
+
+/// What is shared, as handlers take it.
+type Shared = State<Arc<App>>;
+/// What most handlers give.
+type Answer = Result<Json<Value>, Problem>;
+
+/// Asks the peer what a command would ask.
+async fn ask(app: &App, request: Request) -> Answer {
+    let (music, _) = tokio::sync::mpsc::channel(1);
+    let done = ops::execute(&app.peer, request, Some(&app.running), &|_| {}, music).await?;
+    Ok(Json(done))
+}
+
+/// All routes.
+pub(super) fn router(app: Arc<App>) -> Router {
+    let quick = Router::new()
+        .route("/status", get(status))
+        .route("/peers", get(peers))
+        .route("/ledger", get(ledger::info))
+        .route("/ledger/blocks", get(ledger::blocks))
+        .route("/ledger/blocks/{which}", get(ledger::block))
+        .route("/ledger/blocks/{which}/proof", get(ledger::proof))
+        .route("/ledger/songs/{which}", get(ledger::song))
+        .route("/ledger/accounts/{key}", get(ledger::account))
+        .route("/ledger/council", get(ledger::council))
+        .route("/ledger/economy", get(ledger::economy))
+        .route("/library", get(library::library))
+        .route("/library/folders", post(library::add).delete(library::remove))
+        .route("/library/scan", post(library::scan))
+        .route("/player", get(player::now))
+        .route("/player/position", post(player::position))
+        .route("/player/stop", post(player::stop))
+        .route("/wallet", get(wallet::balance))
+        .route("/wallet/history", get(wallet::history))
+        .route("/wallet/send", post(wallet::send))
+        .route("/wallet/buy", post(wallet::buy))
+        .route("/openapi.json", get(openapi::document))
+        .fallback(async || Problem::not_found("the API has no such path; see /api/v1/openapi.json"))
+        .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, ANSWER_WITHIN));
+    Router::new()
+        .route("/songs/{song}/stream", get(player::stream))
+        .route("/events", get(events::events))
+        .merge(quick)
+        .with_state(app)
+}
+
+/// How the peer is doing.
+#[utoipa::path(get, path = "/api/v1/status", tag = "peer", responses((status = 200, description = "As `antiphon status --json`")))]
+async fn status(State(app): Shared) -> Answer {
+    ask(&app, Request::Status).await
+}
+
+/// Who is connected, directly or through a relay, and how this peer is reached.
+#[utoipa::path(get, path = "/api/v1/peers", tag = "peer", responses((status = 200, description = "As `antiphon peers --json`")))]
+async fn peers(State(app): Shared) -> Answer {
+    ask(&app, Request::Peers).await
+}

@@ -1,0 +1,37 @@
+//! What the API can do, as OpenAPI.
+
+use axum::Json;
+use utoipa::OpenApi;
+
+use super::{events, ledger, library, player, wallet};
+use crate::http::problem::Problem;
+
+/// The API of a peer.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Antiphon",
+        description = "A peer's API. On the peer's own machine no login is needed; from elsewhere, log in with the web \
+                       password (POST /login) and send the cookie. What changes anything is refused to pages of other sites.",
+    ),
+    paths(
+        super::status, super::peers, events::events,
+        ledger::info, ledger::blocks, ledger::block, ledger::proof, ledger::song, ledger::account, ledger::council,
+        ledger::economy,
+        library::library, library::add, library::remove, library::scan,
+        player::stream, player::now, player::position, player::stop,
+        wallet::balance, wallet::history, wallet::send, wallet::buy,
+    ),
+    components(schemas(Problem)),
+    tags(
+        (name = "library", description = "The own music"), (name = "player", description = "What is heard here"),
+        (name = "wallet", description = "The own account"), (name = "ledger", description = "What all peers agree on"),
+        (name = "peer", description = "The peer and its network"),
+    )
+)]
+pub(super) struct Document;
+
+/// This document.
+pub(super) async fn document() -> Json<utoipa::openapi::OpenApi> {
+    Json(Document::openapi())
+}

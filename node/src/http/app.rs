@@ -1,0 +1,104 @@
+//! What all requests share, and which of them goes where.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{Router, extract::DefaultBodyLimit, middleware};
+use tokio::sync::Semaphore;
+use tower_http::compression::{
+    CompressionLayer,
+    predicate::{NotForContentType, Predicate, SizeAbove},
+};
+
+use super::{
+    api,
+    guard::{self, Guard, Logins},
+    operators,
+    transcode::Transcoder,
+};
+use crate::{
+    config,
+    ops::Running,
+    peer::Peer,
+    stream::{
+        Streams,
+        plays::{Journal, Play, Plays},
+    },
+};
+
+/// Body of a request at most: long lists of songs.
+const BODY_BYTES: usize = 1024 * 1024;
+/// Answers shorter than this are not worth compressing.
+const COMPRESSED_FROM: u64 = 1_024;
+/// Pages and lists take milliseconds; what takes longer than this is stuck. Songs are sent for as long as it takes.
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+
+/// What all requests share.
+pub struct App {
+    /// The peer.
+    pub peer: Arc<Peer>,
+    /// Songs that are open.
+    pub streams: Streams,
+    /// What is heard here.
+    pub plays: Plays,
+    /// Other encodings.
+    pub transcoder: Transcoder,
+    /// Who is answered.
+    pub guard: Arc<Guard>,
+    /// What only a running peer knows.
+    pub running: Running,
+    /// Places of those who listen for changes.
+    pub(super) listening: Arc<Semaphore>,
+}
+
+impl App {
+    /// For requests to this peer. `exposed`: others than this machine can reach the server.
+    #[must_use]
+    pub fn new(peer: Arc<Peer>, settings: config::Http, exposed: bool, running: Running) -> Arc<Self> {
+        let streams = Streams::new(&peer);
+        let plays = Plays::new(&peer, streams.clone(), Arc::new(Nothing));
+        let guard = Arc::new(Guard::new(settings.names, exposed, settings.tls, Arc::new(Nothing)));
+        let transcoder = Transcoder::new(peer.settings.ffmpeg.clone());
+        Arc::new(Self { peer, streams, plays, transcoder, guard, running, listening: api::events::places() })
+    }
+
+    /// Every route.
+    pub fn router(self: &Arc<Self>) -> Router {
+        // Audio does not get smaller, and events must not wait.
+        let worth = SizeAbove::new(COMPRESSED_FROM)
+            .and(NotForContentType::const_new("audio/"))
+            .and(NotForContentType::const_new("image/"))
+            .and(NotForContentType::const_new("application/octet-stream"))
+            .and(NotForContentType::const_new("text/event-stream"));
+        operators::router(self.peer.clone())
+            .nest("/api/v1", api::router(self.clone()))
+            .layer(CompressionLayer::new().compress_when(worth))
+            .layer(DefaultBodyLimit::max(BODY_BYTES))
+            .layer(middleware::from_fn_with_state(self.guard.clone(), guard::watch))
+    }
+}
+
+struct Nothing;
+
+impl Journal for Nothing {
+    fn played(&self, _: Play) {}
+}
+
+impl Logins for Nothing {
+    fn has_password(&self) -> bool {
+        false
+    }
+
+    fn is_password(&self, _: &str) -> bool {
+        false
+    }
+
+    fn begin(&self, _: &str) -> Option<String> {
+        None
+    }
+
+    fn goes_on(&self, _: &str) -> bool {
+        false
+    }
+
+    fn end(&self, _: &str) {}
+}
