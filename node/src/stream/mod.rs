@@ -215,11 +215,6 @@ impl Streams {
         table.insert(index, coming.clone());
         Ok(coming)
     }
-
-    /// The song in this block if others send it, or have sent it lately.
-    pub(crate) fn coming(&self, index: u64) -> Option<watch::Receiver<GetProgress>> {
-        self.table().get(&index).map(|coming| coming.progress.subscribe())
-    }
 }
 
 fn opened(index: u64, song: Arc<Song>, choice: &Choice, source: Source) -> Opened {

@@ -232,8 +232,12 @@ impl Plays {
         index: u64,
         song: &Song,
     ) -> (Option<Counting>, Option<String>, u64) {
-        let (Some(royalties), Some(sources)) = (peer.royalties.clone(), self.0.streams.coming(index)) else {
-            return (None, None, 0);
+        let Some(royalties) = peer.royalties.clone() else { return (None, None, 0) };
+        // It is read already, or will be at once.
+        let sources = match self.0.streams.open(index).await {
+            Ok(opened) if opened.is_from_others() => opened.progress(),
+            Ok(_) => return (None, None, 0),
+            Err(failure) => return (None, Some(failure.message), 0),
         };
         let Ok(content) = song.content() else { return (None, None, 0) };
         let (asked, song) = (royalties.clone(), song.clone());
