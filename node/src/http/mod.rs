@@ -1,5 +1,7 @@
 //! Pages for operators: `/healthz`, `/readyz` and `/metrics`.
 
+pub mod subsonic;
+
 use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context;
