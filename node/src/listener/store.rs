@@ -193,6 +193,20 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_file_that_was_cut_short_is_damaged() {
+        let (directory, listener) = fresh();
+        drop(listener);
+        let path = directory.path().join("listener.redb");
+        let bytes = std::fs::read(&path).unwrap();
+        for length in [1, 100, 4_096, bytes.len() / 2, bytes.len() - 1] {
+            std::fs::write(&path, &bytes[..length]).unwrap();
+            let error = Listener::open(&path, &NETWORK_ID).unwrap_err();
+            assert!(matches!(error, ListenerError::Damaged { .. }), "{length}: {error:?}");
+            assert!(path.exists());
+        }
+    }
+
+    #[test]
     fn another_network_and_a_later_version_are_refused() {
         let (directory, listener) = fresh();
         let path = directory.path().join("listener.redb");
