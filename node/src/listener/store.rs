@@ -1,7 +1,7 @@
 //! The file `listener.redb`, and transactions on it.
 
 use std::{
-    fs::{OpenOptions, Permissions},
+    fs::{self, OpenOptions, Permissions},
     io,
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
@@ -91,7 +91,22 @@ fn io(error: io::Error) -> Fault {
     Fault::Redb(redb::Error::Io(error))
 }
 
+/// A new file gets its name when it is whole: one that was killed while it was made would look damaged.
 fn open(path: &Path, network: &NetworkId) -> std::result::Result<Database, Fault> {
+    if !path.try_exists().map_err(io)? {
+        let temporary = path.with_extension("redb.new");
+        match fs::remove_file(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
+            _ => {}
+        }
+        drop(prepare(&temporary, network)?);
+        fs::rename(&temporary, path).map_err(io)?;
+        durable::sync_directory(path.parent().unwrap_or_else(|| Path::new("."))).map_err(io)?;
+    }
+    prepare(path, network)
+}
+
+fn prepare(path: &Path, network: &NetworkId) -> std::result::Result<Database, Fault> {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -131,9 +146,6 @@ fn open(path: &Path, network: &NetworkId) -> std::result::Result<Database, Fault
     }
     make_tables(&write)?;
     write.commit()?;
-    if metadata.len() == 0 {
-        durable::sync_directory(path.parent().unwrap_or_else(|| Path::new("."))).map_err(io)?;
-    }
     Ok(database)
 }
 
@@ -171,12 +183,21 @@ pub(super) mod tests {
     fn the_file_is_for_its_owner_only() {
         let (directory, listener) = fresh();
         let path = directory.path().join("listener.redb");
-        let mode = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(), 0o600);
         drop(listener);
-        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         reopen(&directory);
         assert_eq!(mode(), 0o600);
+    }
+
+    #[test]
+    fn a_file_that_was_not_made_to_the_end_is_made_again() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("listener.redb.new"), [7; 9_999]).unwrap();
+        reopen(&directory).set_setting("theme", "dark").unwrap();
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+        assert_eq!(reopen(&directory).setting("theme").unwrap().as_deref(), Some("dark"));
     }
 
     #[test]
@@ -184,12 +205,12 @@ pub(super) mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("listener.redb");
         let bytes = b"not a database at all".repeat(1_000);
-        std::fs::write(&path, &bytes).unwrap();
+        fs::write(&path, &bytes).unwrap();
         let error = Listener::open(&path, &NETWORK_ID).unwrap_err();
         assert!(matches!(error, ListenerError::Damaged { .. }), "{error:?}");
         let text = error.to_string();
         assert!(text.contains("listener.redb") && text.contains("move it away"), "{text}");
-        assert_eq!(std::fs::read(&path).unwrap(), bytes);
+        assert_eq!(fs::read(&path).unwrap(), bytes);
     }
 
     #[test]
@@ -197,9 +218,9 @@ pub(super) mod tests {
         let (directory, listener) = fresh();
         drop(listener);
         let path = directory.path().join("listener.redb");
-        let bytes = std::fs::read(&path).unwrap();
+        let bytes = fs::read(&path).unwrap();
         for length in [1, 100, 4_096, bytes.len() / 2, bytes.len() - 1] {
-            std::fs::write(&path, &bytes[..length]).unwrap();
+            fs::write(&path, &bytes[..length]).unwrap();
             let error = Listener::open(&path, &NETWORK_ID).unwrap_err();
             assert!(matches!(error, ListenerError::Damaged { .. }), "{length}: {error:?}");
             assert!(path.exists());
