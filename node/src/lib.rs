@@ -12,6 +12,7 @@ pub mod http;
 pub mod ledger_ops;
 pub mod library;
 pub mod light;
+pub mod listener;
 pub mod mirror;
 pub mod music;
 pub mod ops;

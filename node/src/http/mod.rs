@@ -12,6 +12,7 @@ mod operators;
 pub mod problem;
 pub mod range;
 mod server;
+pub mod subsonic;
 mod transcode;
 
 use std::{net::SocketAddr, sync::Arc};

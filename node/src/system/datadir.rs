@@ -190,6 +190,12 @@ impl DataDir {
         self.root.join("relay.json")
     }
 
+    /// What the listener said and did: stars, playlists, app passwords.
+    #[must_use]
+    pub fn listener(&self) -> PathBuf {
+        self.root.join("listener.redb")
+    }
+
     /// The next sequence of announcements.
     #[must_use]
     pub fn sequence(&self) -> PathBuf {
