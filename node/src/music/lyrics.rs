@@ -234,7 +234,7 @@ mod tests {
             prop_assert!(lyrics.lines.len() <= LINES);
             prop_assert!(lyrics.lines.iter().all(|line| line.start_ms.is_some() == lyrics.is_timed()));
             prop_assert!(lyrics.lines.is_sorted_by_key(|line| line.start_ms));
-            Lyrics::parse(&decoded(&bytes));
+            let _ = Lyrics::parse(&decoded(&bytes));
         }
     }
 }

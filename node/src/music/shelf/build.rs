@@ -58,7 +58,7 @@ struct Belongs {
 }
 
 /// Puts groups in order; gives the new place of each number.
-fn sort<T>(list: &mut Vec<(u32, T)>, order: impl Fn(&T, &T) -> Ordering) -> Vec<u32> {
+fn sort<T>(list: &mut [(u32, T)], order: impl Fn(&T, &T) -> Ordering) -> Vec<u32> {
     list.sort_by(|(_, one), (_, other)| order(one, other));
     let mut places = vec![NONE; list.len()];
     for (place, (number, _)) in list.iter().enumerate() {
@@ -112,7 +112,17 @@ impl Shelf {
             albums: Words::of(shelf.albums.iter().map(|album| &*album.title)),
             tracks: Words::of(shelf.tracks.iter().map(|track| &*track.title)),
         };
+        shelf.shrink();
         shelf
+    }
+
+    /// Lists that were made of others may still have their room.
+    fn shrink(&mut self) {
+        self.tracks.shrink_to_fit();
+        self.albums.shrink_to_fit();
+        self.albums_by_title.shrink_to_fit();
+        self.artists.shrink_to_fit();
+        self.genres.shrink_to_fit();
     }
 
     fn place_artists(&mut self, groups: &mut Grouped) {

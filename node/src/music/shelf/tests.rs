@@ -122,7 +122,7 @@ fn the_best_is_found_first() {
     let found = shelf.find("zebra s", all, all, all);
     assert_eq!(found.artists.len(), 0);
     assert_eq!(titles(&found.albums), ["STRIPES"]);
-    assert_eq!(songs(&found.tracks), ["Second", "First"]);
+    assert_eq!(songs(&found.tracks), ["First", "Second"]);
     let found = shelf.find("zebras guest", page(0, 0), all, all);
     assert_eq!((found.artists.len(), songs(&found.tracks)), (0, vec!["Guest".to_owned()]));
     for nothing in ["", "\"\"", "  "] {

@@ -137,7 +137,9 @@ impl Words {
                 *end = short(at + 1);
             }
         }
-        let places = pairs.into_iter().map(|(_, place)| place).collect();
+        // A list of its own: one made in place would keep the room of the pairs.
+        let mut places = Vec::with_capacity(pairs.len());
+        places.extend(pairs.into_iter().map(|(_, place)| place));
         Self { text, ends, places, places_end, names: count }
     }
 
