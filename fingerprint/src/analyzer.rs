@@ -151,6 +151,17 @@ impl Analyzer {
         Ok(guarded(|| Ok(tags::read_cover(opened.container, &open, opened.start))).unwrap_or(None))
     }
 
+    /// The text that is embedded in a file, with or without times; `None` if it has none or one above
+    /// [`crate::limits::MAX_LYRICS_BYTES`].
+    ///
+    /// # Errors
+    /// [`AnalyzeError`] if the file cannot be read or is not audio; a damaged tag is only a missing text.
+    pub fn lyrics(&self, path: &Path) -> Result<Option<String>, AnalyzeError> {
+        let opened = self.open(path)?;
+        let open = |start| opened.window_from(start);
+        Ok(guarded(|| Ok(tags::read_lyrics(opened.container, &open, opened.start))).unwrap_or(None))
+    }
+
     fn open(&self, path: &Path) -> Result<Opened, AnalyzeError> {
         let started = Instant::now();
         // A named pipe would block in open(), so the kind is asked for first.

@@ -17,6 +17,9 @@ pub const MAX_TAG_ALLOCATION: usize = 16 << 20;
 /// Largest picture handed out as a cover: above the biggest that shops embed, below what hurts a small peer.
 pub const MAX_COVER_BYTES: usize = 8 << 20;
 
+/// Longest text of a song that is handed out: the longest opera is less.
+pub const MAX_LYRICS_BYTES: usize = 256 << 10;
+
 /// Wall-clock time for one file, unless the configuration says otherwise: 120 s of the slowest codec decode in
 /// about 20 s on the smallest supported board.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(90);

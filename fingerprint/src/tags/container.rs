@@ -50,6 +50,25 @@ pub(super) fn cover(container: Container, open: Open<'_>, start: u64) -> Option<
     Some(images.find(|(is_cover, _)| *is_cover).unwrap_or(first).1)
 }
 
+/// The text of the song.
+pub(super) fn lyrics(container: Container, open: Open<'_>, start: u64) -> Option<String> {
+    let mut revisions = decode::read_metadata(container, open(start).ok()?).revisions;
+    // Raw AAC has its tag in front of the audio.
+    if container == Container::Aac && start > 0 {
+        let stream = MediaSourceStream::new(Box::new(open(0).ok()?), Default::default());
+        let buffer = Id3v2Reader::try_new(stream, MetadataOptions::default()).ok()?.read_all().ok()?;
+        revisions.push(buffer.revision);
+    }
+    let tags = revisions.into_iter().flat_map(|revision| {
+        let own = revision.per_track.into_iter().flat_map(|track| track.metadata.tags);
+        own.chain(revision.media.tags).collect::<Vec<_>>()
+    });
+    tags.into_iter().find_map(|tag| match tag.std {
+        Some(StandardTag::Lyrics(text)) => Some(text.to_string()),
+        _ => None,
+    })
+}
+
 fn fill(revision: &MetadataRevision, tags: &mut Tags) {
     let own = revision.per_track.iter().flat_map(|track| &track.metadata.tags);
     for Tag { raw, std } in own.chain(&revision.media.tags) {

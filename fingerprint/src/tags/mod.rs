@@ -11,7 +11,7 @@ use std::path::Path;
 use antiphon_proto::Container;
 
 use crate::container::{asf, mkv};
-use crate::limits::{GENRE_BYTES, MAX_COVER_BYTES, TEXT_BYTES};
+use crate::limits::{GENRE_BYTES, MAX_COVER_BYTES, MAX_LYRICS_BYTES, TEXT_BYTES};
 use crate::source::Window;
 
 /// What a file says about its music. Every text is trimmed, free of control characters and within the limits of a
@@ -172,6 +172,19 @@ pub(crate) fn read_cover(container: Container, open: Open<'_>, start: u64) -> Op
         _ => tagged::cover(container, open),
     };
     found.and_then(Cover::new)
+}
+
+/// The text of a song.
+pub(crate) fn read_lyrics(container: Container, open: Open<'_>, start: u64) -> Option<String> {
+    let found = match container {
+        Container::Wma | Container::Unknown => None,
+        Container::Mka | Container::Aac => container::lyrics(container, open, start),
+        Container::Ogg => {
+            tagged::lyrics(container, open).or_else(|| container::lyrics(container, open, start))
+        }
+        _ => tagged::lyrics(container, open),
+    };
+    found.filter(|text| text.len() <= MAX_LYRICS_BYTES && !text.trim().is_empty())
 }
 
 impl Cover {

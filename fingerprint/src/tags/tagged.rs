@@ -59,6 +59,14 @@ pub(super) fn cover(container: Container, open: Open<'_>) -> Option<Vec<u8>> {
     front.or_else(|| pictures().next()).map(|picture| picture.data().to_vec())
 }
 
+/// The first text of the song.
+pub(super) fn lyrics(container: Container, open: Open<'_>) -> Option<String> {
+    let file = parse(container, open, false)?;
+    let keys = [ItemKey::Lyrics, ItemKey::UnsyncLyrics];
+    let mut texts = file.tags().iter().flat_map(|tag| keys.map(|key| tag.get_string(key))).flatten();
+    texts.find(|text| !text.trim().is_empty()).map(str::to_owned)
+}
+
 fn parse(container: Container, open: Open<'_>, pictures: bool) -> Option<TaggedFile> {
     let kind = match container {
         Container::Ogg => FileType::Vorbis,

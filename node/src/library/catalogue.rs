@@ -17,6 +17,7 @@ use redb::{
     Database, Durability, MultimapTableDefinition, ReadableDatabase, ReadableMultimapTable, ReadableTable,
     ReadableTableMetadata, TableDefinition,
 };
+use tokio::sync::watch;
 
 /// Absolute path to [`FileRecord`].
 const FILES: TableDefinition<&[u8], &[u8]> = TableDefinition::new("files");
@@ -183,6 +184,8 @@ pub type OnMoved = Box<dyn Fn(&[Moved]) + Send + Sync>;
 pub struct Catalogue {
     database: Database,
     on_moved: OnceLock<OnMoved>,
+    /// How often something moved.
+    moves: watch::Sender<u64>,
     /// Held from a commit until it was told, so that changes are told in their order.
     telling: Mutex<()>,
 }
@@ -251,7 +254,12 @@ impl Catalogue {
         }
         write.open_table(NETWORK)?.insert((), &network.0)?;
         write.commit()?;
-        Ok(Self { database, on_moved: OnceLock::new(), telling: Mutex::new(()) })
+        Ok(Self {
+            database,
+            on_moved: OnceLock::new(),
+            moves: watch::Sender::new(0),
+            telling: Mutex::new(()),
+        })
     }
 
     /// What is known of a file.
@@ -293,10 +301,41 @@ impl Catalogue {
             tables.moved()?
         };
         write.commit()?;
-        if let Some(tell) = self.on_moved.get().filter(|_| !moved.is_empty()) {
+        if moved.is_empty() {
+            return Ok(());
+        }
+        if let Some(tell) = self.on_moved.get() {
             tell(&moved);
         }
+        self.moves.send_modify(|moves| *moves += 1);
         Ok(())
+    }
+
+    /// Changes whenever a content comes into the ledger with a file of this library, moves in it, or leaves.
+    #[must_use]
+    pub fn moves(&self) -> watch::Receiver<u64> {
+        self.moves.subscribe()
+    }
+
+    /// Ledger indexes of all files, ascending, each once. Records that are damaged are left out.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn known(&self) -> Result<Vec<u64>> {
+        let read = self.database.begin_read()?;
+        let files = read.open_table(FILES)?;
+        let mut known = Vec::new();
+        for entry in files.iter()? {
+            let (key, value) = entry?;
+            if let Ok(FileRecord { state: State::Known { index, .. }, .. }) =
+                decode(&path_of(key.value()), value.value())
+            {
+                known.push(index);
+            }
+        }
+        known.sort_unstable();
+        known.dedup();
+        Ok(known)
     }
 
     /// Tells from now on what comes and goes; gives what is there. The first call counts.

@@ -43,6 +43,7 @@ use crate::{
     config::{self, Config},
     failure::{Failure, Kind},
     library::Library,
+    music::{Music, cover::Covers},
     royalty::{Royalties, access::Access},
     search,
     system::datadir::{DataDir, Lock},
@@ -91,6 +92,10 @@ pub struct Peer {
     pub search: Arc<search::Index>,
     /// Who is online with what.
     pub sources: Arc<dyn search::Sources>,
+    /// What there is to hear; kept up to date where the peer serves.
+    pub music: Arc<Music>,
+    /// Pictures of it.
+    pub covers: Covers,
     /// What this peer is paid and pays for; none without a network or an open wallet.
     pub royalties: Option<Royalties>,
     /// This peer's seat in the council, if it was given one.

@@ -31,6 +31,7 @@ use crate::{
     failure::{Failure, Kind},
     genesis_file,
     library::{Library, Parts, catalogue::Catalogue, describe::Registrant, folders::Folders},
+    music::{self, Music, cover::Covers},
     royalty::{
         Royalties,
         outbox::{Outbox, Pace},
@@ -231,8 +232,9 @@ impl<'c> Opening<'c> {
             wallet: wallet.clone(),
         };
         let analyzer = self.config.library.analyzer();
+        let catalogue = Arc::new(Catalogue::open(&self.data.catalogue(), &ledger.network())?);
         let library = Arc::new(Library::new(Parts {
-            catalogue: Arc::new(Catalogue::open(&self.data.catalogue(), &ledger.network())?),
+            catalogue: catalogue.clone(),
             folders: Folders::open(&self.data.folders())?,
             outboards: self.data.outboards(),
             analyzer: analyzer.clone(),
@@ -244,10 +246,19 @@ impl<'c> Opening<'c> {
         let royalties = self.royalties(&ledger, network.as_ref(), wallet.as_ref(), &orders).await?;
         self.desk.open(ledger.clone(), library.clone(), orders.clone());
         let search = search::Index::new(&self.data.search(), &ledger.network(), Arc::new(ledger.clone()));
+        let sources: Arc<dyn search::Sources> = Arc::new(OnlineNow(network.clone()));
+        let music = Arc::new(Music::new(music::Parts {
+            blocks: Arc::new(ledger.clone()),
+            catalogue,
+            sources: sources.clone(),
+            cancel: self.cancel.clone(),
+        }));
         let peer = Peer {
             data: self.data.clone(),
             search: Arc::new(search),
-            sources: Arc::new(OnlineNow(network.clone())),
+            sources,
+            covers: Covers::new(library.clone(), analyzer.clone()),
+            music,
             ledger,
             library,
             network,
@@ -267,6 +278,9 @@ impl<'c> Opening<'c> {
         };
         if self.reach == Reach::Serve {
             peer.spawn(search::follow::follow(peer.search.clone(), peer.ledger.watch(), peer.cancel.clone()));
+        }
+        if let Some(network) = peer.network.as_ref().filter(|_| self.reach == Reach::Serve) {
+            peer.spawn(peer.music.clone().run(network.watch_online(), peer.ledger.watch()));
         }
         if let Some(network) = peer.network.clone() {
             if self.config.network.mini_node {

@@ -429,6 +429,19 @@ pub fn name_key(name: &str) -> String {
     words::key(name)
 }
 
+/// Every word of a name, and of words with signs inside ("AC/DC") the parts too: what a word of [`asked_words`] may be
+/// the beginning of.
+#[must_use]
+pub fn name_words(name: &str) -> Vec<String> {
+    words::words(name).into_iter().flat_map(|word| word.parts.into_iter().chain(word.joined)).collect()
+}
+
+/// The words that a query asks for, each whole and in its parts: it is found where the whole is, or where all parts are.
+#[must_use]
+pub fn asked_words(query: &str) -> Vec<(String, Vec<String>)> {
+    words::query_words(query).into_iter().map(|word| (word.whole().to_owned(), word.parts)).collect()
+}
+
 /// Whose album a song is on: the album artist, or else the artist.
 #[must_use]
 pub fn owner(song: &Song) -> &str {
