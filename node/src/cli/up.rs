@@ -108,8 +108,9 @@ async fn serve(
     let peer = Arc::new(peer);
     let mut serving = tokio::task::JoinSet::new();
     serving.spawn(socket.serve(peer.clone(), running.clone()));
-    let (stop, pages) = (cancel.child_token(), settings.http.clone());
-    let mut answering = tokio::spawn(http::serve(listener, peer.clone(), pages, running.clone(), stop));
+    let exposed = listener.local_addr().is_ok_and(|addr| !addr.ip().is_loopback());
+    let app = http::App::new(peer.clone(), settings.http.clone(), exposed, running.clone()).await?;
+    let mut answering = tokio::spawn(http::serve(listener, app, cancel.child_token()));
     if let Some(log) = log {
         serving.spawn(serve_log::serve(log, peer.ledger.clone()));
     }

@@ -11,18 +11,17 @@ use tower_http::compression::{
 
 use super::{
     api,
-    guard::{self, Guard, Logins},
+    guard::{self, Guard},
     operators,
+    own::{Heard, Web},
     transcode::Transcoder,
 };
 use crate::{
     config,
+    listener::Listener,
     ops::Running,
     peer::Peer,
-    stream::{
-        Streams,
-        plays::{Journal, Play, Plays},
-    },
+    stream::{Streams, plays::Plays},
 };
 
 /// Body of a request at most: long lists of songs.
@@ -36,6 +35,8 @@ pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 pub struct App {
     /// The peer.
     pub peer: Arc<Peer>,
+    /// What the listener said and did.
+    pub listener: Listener,
     /// Songs that are open.
     pub streams: Streams,
     /// What is heard here.
@@ -52,13 +53,32 @@ pub struct App {
 
 impl App {
     /// For requests to this peer. `exposed`: others than this machine can reach the server.
-    #[must_use]
-    pub fn new(peer: Arc<Peer>, settings: config::Http, exposed: bool, running: Running) -> Arc<Self> {
+    ///
+    /// # Errors
+    /// When what the listener said and did cannot be opened.
+    pub async fn new(
+        peer: Arc<Peer>,
+        settings: config::Http,
+        exposed: bool,
+        running: Running,
+    ) -> anyhow::Result<Arc<Self>> {
+        let asked = peer.clone();
+        let listener = tokio::task::spawn_blocking(move || asked.listener().cloned()).await??;
         let streams = Streams::new(&peer);
-        let plays = Plays::new(&peer, streams.clone(), Arc::new(Nothing));
-        let guard = Arc::new(Guard::new(settings.names, exposed, settings.tls, Arc::new(Nothing)));
+        let plays = Plays::new(&peer, streams.clone(), Arc::new(Heard(listener.clone())));
+        let logins = Arc::new(Web(listener.clone()));
+        let guard = Arc::new(Guard::new(settings.names, exposed, settings.tls, logins));
         let transcoder = Transcoder::new(peer.settings.ffmpeg.clone());
-        Arc::new(Self { peer, streams, plays, transcoder, guard, running, listening: api::events::places() })
+        Ok(Arc::new(Self {
+            peer,
+            listener,
+            streams,
+            plays,
+            transcoder,
+            guard,
+            running,
+            listening: api::events::places(),
+        }))
     }
 
     /// Every route.
@@ -75,30 +95,4 @@ impl App {
             .layer(DefaultBodyLimit::max(BODY_BYTES))
             .layer(middleware::from_fn_with_state(self.guard.clone(), guard::watch))
     }
-}
-
-struct Nothing;
-
-impl Journal for Nothing {
-    fn played(&self, _: Play) {}
-}
-
-impl Logins for Nothing {
-    fn has_password(&self) -> bool {
-        false
-    }
-
-    fn is_password(&self, _: &str) -> bool {
-        false
-    }
-
-    fn begin(&self, _: &str) -> Option<String> {
-        None
-    }
-
-    fn goes_on(&self, _: &str) -> bool {
-        false
-    }
-
-    fn end(&self, _: &str) {}
 }

@@ -9,6 +9,7 @@ mod app;
 pub mod audio;
 pub mod guard;
 mod operators;
+mod own;
 pub mod problem;
 pub mod range;
 mod server;
@@ -22,7 +23,6 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use self::app::App;
-use crate::{config, ops::Running, peer::Peer};
 
 /// Address that is tried when none was asked for.
 pub const DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7_711);
@@ -44,17 +44,6 @@ pub async fn bind(wanted: Option<SocketAddr>) -> anyhow::Result<TcpListener> {
 }
 
 /// Serves until `stop`, and for a moment after it what is on its way.
-///
-/// # Errors
-/// When what the listener has said and done cannot be opened.
-pub async fn serve(
-    listener: TcpListener,
-    peer: Arc<Peer>,
-    settings: config::Http,
-    running: Running,
-    stop: CancellationToken,
-) {
-    let exposed = listener.local_addr().is_ok_and(|addr| !addr.ip().is_loopback());
-    let router = App::new(peer, settings, exposed, running).router();
-    server::serve(listener, router, stop).await;
+pub async fn serve(listener: TcpListener, app: Arc<App>, stop: CancellationToken) {
+    server::serve(listener, app.router(), stop).await;
 }

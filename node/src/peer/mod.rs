@@ -24,7 +24,7 @@ mod upstream;
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
 
@@ -43,6 +43,7 @@ use crate::{
     config::{self, Config},
     failure::{Failure, Kind},
     library::Library,
+    listener::{Listener, ListenerError},
     music::{Music, cover::Covers},
     royalty::{Royalties, access::Access},
     search,
@@ -104,6 +105,7 @@ pub struct Peer {
     pub config_names_a_key: bool,
     /// Ends everything.
     pub cancel: CancellationToken,
+    listener: OnceLock<Listener>,
     tasks: Mutex<JoinSet<()>>,
     _lock: Lock,
 }
@@ -176,6 +178,23 @@ impl Peer {
     pub fn signer(&self) -> Result<&Arc<SecretKey>, Failure> {
         let none = || Failure::new(Kind::NotFound, "there is no wallet here yet");
         self.wallet.as_ref().ok_or_else(none)?.signer()
+    }
+
+    /// What the listener said and did, opened when it is first asked for. Blocks on the disk.
+    ///
+    /// # Errors
+    /// When the file is damaged, or of another network or version.
+    pub fn listener(&self) -> Result<&Listener, ListenerError> {
+        if let Some(listener) = self.listener.get() {
+            return Ok(listener);
+        }
+        // Two at once would find the file in use.
+        let _alone = self.tasks.lock();
+        if let Some(listener) = self.listener.get() {
+            return Ok(listener);
+        }
+        let opened = Listener::open(&self.data.listener(), &self.ledger.network())?;
+        Ok(self.listener.get_or_init(|| opened))
     }
 
     /// The right to hear, as this peer shows it.

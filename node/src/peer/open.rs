@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
 
@@ -268,6 +268,7 @@ impl<'c> Opening<'c> {
             wallet,
             cancel: self.cancel,
             following: watch::Sender::default(),
+            listener: OnceLock::new(),
             tasks: Mutex::new(JoinSet::new()),
             seat,
             royalties,

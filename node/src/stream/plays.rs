@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use antiphon_p2p::status::Path;
 use antiphon_proto::{
     coverage::{Beat, Coverage},
     wire::Song,
@@ -20,7 +21,8 @@ use tokio::{sync::watch, task::JoinHandle, time::Instant};
 use super::Streams;
 use crate::{
     failure::{Failure, Kind},
-    peer::Peer,
+    listener::How,
+    peer::{Peer, choice::SourceLine},
     royalty::listen::{self, Encoding, Position},
     system::clock,
 };
@@ -62,6 +64,8 @@ pub struct Play {
     pub receipts: usize,
     /// Units that it burns when it is settled, as things stood when it began.
     pub burn_units: u64,
+    /// How it came.
+    pub how: How,
     /// Who played it.
     pub player: String,
 }
@@ -189,7 +193,7 @@ impl Plays {
 
     async fn begin(&self, peer: &Arc<Peer>, player: &str, said: Said, song: Song) -> Result<(), Failure> {
         let (say, hear) = watch::channel((said, Instant::now()));
-        let (counting, why, burn_units) = self.counting(peer, said.song, &song).await;
+        let (counting, why, burn_units, how) = self.counting(peer, said.song, &song).await;
         let number = rand::random();
         let now = Now {
             player: player.to_owned(),
@@ -207,6 +211,7 @@ impl Plays {
             duration_ms: song.duration_ms,
             receipts: 0,
             burn_units,
+            how,
             player: player.to_owned(),
         };
         let mut players = self.players();
@@ -231,15 +236,17 @@ impl Plays {
         peer: &Arc<Peer>,
         index: u64,
         song: &Song,
-    ) -> (Option<Counting>, Option<String>, u64) {
-        let Some(royalties) = peer.royalties.clone() else { return (None, None, 0) };
+    ) -> (Option<Counting>, Option<String>, u64, How) {
         // It is read already, or will be at once.
-        let sources = match self.0.streams.open(index).await {
-            Ok(opened) if opened.is_from_others() => opened.progress(),
-            Ok(_) => return (None, None, 0),
-            Err(failure) => return (None, Some(failure.message), 0),
+        let opened = match self.0.streams.open(index).await {
+            Ok(opened) if opened.is_from_others() => opened,
+            Ok(_) => return (None, None, 0, How::Library),
+            Err(failure) => return (None, Some(failure.message), 0, How::App),
         };
-        let Ok(content) = song.content() else { return (None, None, 0) };
+        let (sources, content) = (opened.progress(), opened.content);
+        let sending = sources.borrow().sources.clone();
+        let how = how(peer, &sending).await;
+        let Some(royalties) = peer.royalties.clone() else { return (None, None, 0, how) };
         let (asked, song) = (royalties.clone(), song.clone());
         let encoding = Encoding { index, content };
         let ledger = peer.ledger.clone();
@@ -253,9 +260,9 @@ impl Plays {
                 let (peers, outbox) = (royalties.peers, royalties.outbox);
                 // Not ended with the player: what was heard until then is handed in.
                 let report = tokio::spawn(listen::listen(peers, song, position, sources, outbox));
-                (Some(Counting { position: position_in, report }), None, burn)
+                (Some(Counting { position: position_in, report }), None, burn, how)
             }
-            Err(error) => (None, Some(Failure::of(&error).message), 0),
+            Err(error) => (None, Some(Failure::of(&error).message), 0, how),
         }
     }
 
@@ -275,6 +282,16 @@ impl Plays {
             self.tell();
         }
     }
+}
+
+/// Over which ways a song comes.
+async fn how(peer: &Peer, sources: &[SourceLine]) -> How {
+    let Some(network) = &peer.network else { return How::Direct };
+    let peers = network.peers().await;
+    let relayed = peers.iter().any(|known| {
+        known.path == Path::Relayed && sources.iter().any(|source| source.peer == known.peer.to_string())
+    });
+    if relayed { How::Relayed } else { How::Direct }
 }
 
 /// Heartbeats, and what becomes of them.

@@ -54,10 +54,10 @@ impl Changes {
         match name {
             "online" => {
                 let online = app.peer.network.as_ref().map(antiphon_p2p::Network::online).unwrap_or_default();
-                let version = 0;
+                let version = app.peer.music.changes().borrow().online;
                 json!({ "version": version, "peers": online.peers(), "files": online.indexes().count() })
             }
-            "library" => json!({ "version": 0 }),
+            "library" => json!({ "version": app.peer.music.changes().borrow().own }),
             "scan" => {
                 let scan = app.peer.library.progress().borrow().clone();
                 let running = scan.found > 0 && (!scan.complete || scan.done < scan.found);
@@ -80,7 +80,8 @@ impl Changes {
 
 fn stream(changes: Changes) -> impl Stream<Item = Result<Event, Infallible>> {
     futures::stream::unfold(changes, async |mut changes| {
-        let mut plays = changes.app.plays.changes();
+        let (mut music, mut plays) = (changes.app.peer.music.changes(), changes.app.plays.changes());
+        music.mark_unchanged();
         plays.mark_unchanged();
         loop {
             while let Some(name) = NAMES.get(changes.at) {
@@ -99,6 +100,7 @@ fn stream(changes: Changes) -> impl Stream<Item = Result<Event, Infallible>> {
             tokio::select! {
                 () = stop.cancelled() => return None,
                 () = tokio::time::sleep(LOOK_EVERY) => {}
+                Ok(()) = music.changed() => {}
                 Ok(()) = plays.changed() => {}
             }
         }

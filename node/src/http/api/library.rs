@@ -63,7 +63,11 @@ async fn existing(path: &str) -> Result<PathBuf, Problem> {
     }
     let found = tokio::task::spawn_blocking(move || {
         let path = asked.canonicalize()?;
-        if path.is_dir() { Ok::<_, std::io::Error>(path) } else { Err(std::io::ErrorKind::NotADirectory.into()) }
+        if path.is_dir() {
+            Ok::<_, std::io::Error>(path)
+        } else {
+            Err(std::io::ErrorKind::NotADirectory.into())
+        }
     });
     match found.await.map_err(anyhow::Error::from)? {
         Ok(path) => Ok(path),
