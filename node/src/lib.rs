@@ -28,3 +28,4 @@ pub mod system;
 pub mod token_ops;
 pub mod tokens;
 pub mod wallet;
+pub mod web_ops;
