@@ -14,6 +14,7 @@ use super::{
     guard::{self, Guard},
     operators,
     own::{Heard, Web},
+    subsonic,
     transcode::Transcoder,
 };
 use crate::{
@@ -91,6 +92,7 @@ impl App {
             .and(NotForContentType::const_new("text/event-stream"));
         operators::router(self.peer.clone())
             .nest("/api/v1", api::router(self.clone()))
+            .merge(subsonic::answer::router(self.clone()))
             .layer(CompressionLayer::new().compress_when(worth))
             .layer(DefaultBodyLimit::max(BODY_BYTES))
             .layer(middleware::from_fn_with_state(self.guard.clone(), guard::watch))
