@@ -101,12 +101,12 @@ impl Params {
         self.number(name)?.ok_or_else(|| SubsonicError::missing(name))
     }
 
-    /// Every whole number of this name, in order.
+    /// Every whole number of this name, in order. Empty values are none.
     ///
     /// # Errors
     /// Error 10 when one of them is none.
     pub fn numbers<T: Number>(&self, name: &str) -> Result<Vec<T>, SubsonicError> {
-        self.all(name).map(|text| number(name, text)).collect()
+        self.all(name).filter(|text| !text.is_empty()).map(|text| number(name, text)).collect()
     }
 
     /// Yes or no of this name, where it says.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     super::{
-        bodies::{self, Artists, Body, Directory, Index, Indexes, Info, MusicFolder},
+        bodies::{self, Artists, Body, Directory, Index, Indexes, MusicFolder},
         error::SubsonicError,
     },
     Answer,
@@ -173,7 +173,7 @@ pub(super) fn genres(ask: &Ask) -> Answer {
                 }
             }
         }
-        known.sort_by(|(one, _), (other, _)| one.cmp(other));
+        known.sort_by_key(|(name, _)| *name);
         seen.push(shelf);
     }
     Ok(Body::Genres(known.into_iter().map(|(_, genre)| genre).collect()))
@@ -200,5 +200,5 @@ pub(super) fn artist_info2(ask: &Ask) -> Answer {
 }
 
 pub(super) fn album_info(ask: &Ask) -> Answer {
-    known_artist(ask).map(|()| Body::AlbumInfo(Box::new(Info::default())))
+    known_artist(ask).map(|()| Body::AlbumInfo(Box::default()))
 }

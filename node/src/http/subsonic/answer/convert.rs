@@ -271,6 +271,7 @@ pub(super) fn artist_folder(of: ArtistOf<'_>, marks: &Marks) -> Child {
         display_artist: name,
         artist_id: Some(id.to_string()),
         cover_art: Some(id.to_string()),
+        created: of.created_ms,
         user_rating: marks.rating(id),
         starred: marks.starred(id),
         ..Child::default()

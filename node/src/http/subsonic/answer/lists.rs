@@ -16,7 +16,7 @@ use crate::{
     listener::{Kind, PAGE},
     music::{
         id::Id,
-        shelf::{AlbumList, Page, Track, TrackList},
+        shelf::{AlbumList, NO_ARTIST, Page, Track, TrackList},
     },
 };
 
@@ -204,6 +204,8 @@ pub(super) fn top(ask: &Ask) -> Answer {
     let shelves = ask.both();
     let count = ask.params.number("count")?.unwrap_or(USUAL_LIKE).min(MOST);
     let name = ask.params.filled("artist").ok_or_else(|| SubsonicError::missing("artist"))?;
+    // What is shown where nobody knows the artist is no name.
+    let name = if name == NO_ARTIST { "" } else { name };
     let mut found = shelves.tracks_by(Id::artist(name));
     let indexes: Vec<u64> = found.iter().map(|track| track.index()).collect();
     let marks = ask.marks(&indexes, &[])?;

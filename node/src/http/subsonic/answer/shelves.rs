@@ -26,6 +26,8 @@ pub(super) struct ArtistOf<'s> {
     pub(super) artist: &'s Artist,
     /// Albums on all shelves.
     pub(super) albums: usize,
+    /// When the newest of them came into the ledger, milliseconds since 1970.
+    pub(super) created_ms: u64,
 }
 
 impl Shelves {
@@ -61,20 +63,24 @@ impl Shelves {
 
     pub(super) fn artist(&self, id: Id) -> Option<ArtistOf<'_>> {
         let artist = self.each().find_map(|shelf| shelf.artist(id))?;
-        Some(ArtistOf { artist, albums: self.album_ids(id).len() })
+        let albums = self.album_ids(id);
+        let created_ms = albums.iter().map(|(_, created_ms)| *created_ms).max().unwrap_or(0);
+        Some(ArtistOf { artist, albums: albums.len(), created_ms })
     }
 
-    /// Albums of an artist, each once.
-    fn album_ids(&self, artist: Id) -> Vec<Id> {
+    /// Albums of an artist, each once, and since when they are there.
+    fn album_ids(&self, artist: Id) -> Vec<(Id, u64)> {
         let found = self.each().filter_map(|shelf| Some((shelf, shelf.artist(artist)?)));
-        let ids = found.flat_map(|(shelf, artist)| shelf.albums_of(artist)).map(|album| album.id);
+        let ids = found
+            .flat_map(|(shelf, artist)| shelf.albums_of(artist))
+            .map(|album| (album.id, album.created_ms));
         let mut known = HashSet::new();
-        ids.filter(|id| known.insert(*id)).collect()
+        ids.filter(|(id, _)| known.insert(*id)).collect()
     }
 
     /// Albums of an artist with their songs, each once.
     pub(super) fn albums_of(&self, artist: Id) -> Vec<AlbumOf<'_>> {
-        self.album_ids(artist).into_iter().filter_map(|id| self.album(id)).collect()
+        self.album_ids(artist).into_iter().filter_map(|(id, _)| self.album(id)).collect()
     }
 
     /// Songs of an artist or on the artist's albums, each once.

@@ -11,7 +11,7 @@ pub(super) enum Handler {
     /// By anybody, without a login.
     Open(fn(&App) -> Body),
     /// Where blocking is allowed.
-    Plain(fn(&Ask) -> Answer),
+    Plain(Plain),
     /// A song's bytes, maybe in another encoding.
     Stream,
     /// A song's bytes.
@@ -22,7 +22,10 @@ pub(super) enum Handler {
     Report,
 }
 
-const PLAIN: &[(&str, fn(&Ask) -> Answer)] = &[
+/// Looks things up, or writes them down.
+type Plain = fn(&Ask) -> Answer;
+
+const PLAIN: &[(&str, Plain)] = &[
     ("ping", system::ping),
     ("getLicense", system::license),
     ("tokenInfo", system::token_info),
