@@ -9,6 +9,7 @@ pub mod export;
 pub mod failure;
 pub mod genesis_file;
 pub mod http;
+pub mod keep;
 pub mod ledger_ops;
 pub mod library;
 pub mod light;

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     config,
+    keep::Downloads,
     listener::Listener,
     ops::Running,
     peer::Peer,
@@ -41,6 +42,8 @@ pub struct App {
     pub streams: Streams,
     /// What is heard here.
     pub plays: Plays,
+    /// Songs that are to be kept.
+    pub downloads: Downloads,
     /// Other encodings.
     pub transcoder: Transcoder,
     /// Who is answered.
@@ -66,6 +69,8 @@ impl App {
         let listener = tokio::task::spawn_blocking(move || asked.listener().cloned()).await??;
         let streams = Streams::new(&peer);
         let plays = Plays::new(&peer, streams.clone(), Arc::new(Heard(listener.clone())));
+        let kept = peer.settings.kept.clone().unwrap_or_else(|| peer.data.kept());
+        let downloads = Downloads::new(&peer, kept);
         let logins = Arc::new(Web(listener.clone()));
         let guard = Arc::new(Guard::new(settings.names, exposed, settings.tls, logins));
         let transcoder = Transcoder::new(peer.settings.ffmpeg.clone());
@@ -74,6 +79,7 @@ impl App {
             listener,
             streams,
             plays,
+            downloads,
             transcoder,
             guard,
             running,

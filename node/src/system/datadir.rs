@@ -172,6 +172,12 @@ impl DataDir {
         self.keys().join("wallet.key.migrated")
     }
 
+    /// Songs that the listener has kept.
+    #[must_use]
+    pub fn kept(&self) -> PathBuf {
+        self.root.join("kept")
+    }
+
     /// Songs that were played: may be deleted.
     #[must_use]
     pub fn played(&self) -> PathBuf {

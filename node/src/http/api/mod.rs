@@ -1,6 +1,8 @@
 //! `/api/v1`: everything that the player and the explorer can do, for programs. Answers are JSON, errors are RFC 9457
 //! problem documents, lists come in pages with a cursor, and `openapi.json` describes all of it.
 
+pub(in crate::http) mod catalogue;
+mod downloads;
 pub(in crate::http) mod events;
 pub(in crate::http) mod extract;
 mod ledger;
@@ -15,7 +17,7 @@ use axum::{
     Json, Router,
     extract::State,
     http::StatusCode,
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 use serde_json::Value;
 use tower_http::timeout::TimeoutLayer;
@@ -38,6 +40,16 @@ async fn ask(app: &App, request: Request) -> Answer {
 /// All routes.
 pub(super) fn router(app: Arc<App>) -> Router {
     let quick = Router::new()
+        .route("/albums", get(catalogue::albums))
+        .route("/albums/{album}", get(catalogue::one_album))
+        .route("/artists", get(catalogue::artists))
+        .route("/artists/{artist}", get(catalogue::one_artist))
+        .route("/genres", get(catalogue::genres))
+        .route("/songs", get(catalogue::songs))
+        .route("/songs/{song}", get(catalogue::one_song))
+        .route("/search", get(catalogue::search))
+        .route("/downloads", get(downloads::list).post(downloads::keep))
+        .route("/downloads/{id}", delete(downloads::cancel))
         .route("/status", get(status))
         .route("/peers", get(peers))
         .route("/ledger", get(ledger::info))

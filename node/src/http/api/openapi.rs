@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use super::{events, ledger, library, player, wallet};
+use super::{catalogue, downloads, events, ledger, library, player, wallet};
 use crate::http::problem::Problem;
 
 /// The API of a peer.
@@ -18,12 +18,16 @@ use crate::http::problem::Problem;
         super::status, super::peers, events::events,
         ledger::info, ledger::blocks, ledger::block, ledger::proof, ledger::song, ledger::account, ledger::council,
         ledger::economy,
+        catalogue::albums, catalogue::one_album, catalogue::artists, catalogue::one_artist, catalogue::genres,
+        catalogue::songs, catalogue::one_song, catalogue::search,
+        downloads::list, downloads::keep, downloads::cancel,
         library::library, library::add, library::remove, library::scan,
         player::stream, player::now, player::position, player::stop,
         wallet::balance, wallet::history, wallet::send, wallet::buy,
     ),
     components(schemas(Problem)),
     tags(
+        (name = "music", description = "What there is to hear"),
         (name = "library", description = "The own music"), (name = "player", description = "What is heard here"),
         (name = "wallet", description = "The own account"), (name = "ledger", description = "What all peers agree on"),
         (name = "peer", description = "The peer and its network"),
