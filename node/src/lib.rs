@@ -5,6 +5,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod council_ops;
+pub mod explorer;
 pub mod export;
 pub mod failure;
 pub mod genesis_file;

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     config,
+    explorer::{self, Explorer},
     keep::Downloads,
     listener::Listener,
     ops::Running,
@@ -38,6 +39,8 @@ pub struct App {
     pub peer: Arc<Peer>,
     /// What the listener said and did.
     pub listener: Listener,
+    /// What explorers ask of the ledger.
+    pub explorer: Arc<Explorer>,
     /// Songs that are open.
     pub streams: Streams,
     /// What is heard here.
@@ -66,7 +69,13 @@ impl App {
         running: Running,
     ) -> anyhow::Result<Arc<Self>> {
         let asked = peer.clone();
-        let listener = tokio::task::spawn_blocking(move || asked.listener().cloned()).await??;
+        let opened = tokio::task::spawn_blocking(move || {
+            let explorer = Explorer::open(&asked.data.explorer(), &asked.ledger.network())?;
+            anyhow::Ok((asked.listener()?.clone(), Arc::new(explorer)))
+        });
+        let (listener, explorer) = opened.await??;
+        let (ledger, cancel) = (peer.ledger.clone(), peer.cancel.clone());
+        peer.spawn(explorer::follow(explorer.clone(), ledger.clone(), ledger.watch(), cancel));
         let streams = Streams::new(&peer);
         let plays = Plays::new(&peer, streams.clone(), Arc::new(Heard(listener.clone())));
         let kept = peer.settings.kept.clone().unwrap_or_else(|| peer.data.kept());
@@ -77,6 +86,7 @@ impl App {
         Ok(Arc::new(Self {
             peer,
             listener,
+            explorer,
             streams,
             plays,
             downloads,
