@@ -14,6 +14,10 @@ document.addEventListener("submit", async (event) => {
   try {
     const got = await part(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)) });
     if (got) {
+      const looks = form.action.endsWith("/settings/theme") && new FormData(form).get("theme");
+      if (typeof looks === "string") {
+        document.documentElement.dataset.theme = looks;
+      }
       const posted = new URL(form.action).pathname;
       // An answer to the form itself has no address of its own.
       const own = got.url === posted && posted !== "/playlists";
