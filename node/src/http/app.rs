@@ -14,6 +14,7 @@ use super::{
     guard::{self, Guard},
     operators,
     own::{Heard, Web},
+    pages,
     transcode::Transcoder,
 };
 use crate::{
@@ -106,6 +107,7 @@ impl App {
             .and(NotForContentType::const_new("application/octet-stream"))
             .and(NotForContentType::const_new("text/event-stream"));
         operators::router(self.peer.clone())
+            .merge(pages::router(self.clone()))
             .nest("/api/v1", api::router(self.clone()))
             .layer(CompressionLayer::new().compress_when(worth))
             .layer(DefaultBodyLimit::max(BODY_BYTES))

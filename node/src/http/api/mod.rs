@@ -6,9 +6,9 @@ mod downloads;
 pub(in crate::http) mod events;
 pub(in crate::http) mod extract;
 mod ledger;
-mod library;
+pub(in crate::http) mod library;
 mod openapi;
-mod player;
+pub(in crate::http) mod player;
 mod wallet;
 
 use std::sync::Arc;
