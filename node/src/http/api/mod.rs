@@ -5,7 +5,7 @@ pub(in crate::http) mod catalogue;
 mod downloads;
 pub(in crate::http) mod events;
 pub(in crate::http) mod extract;
-mod ledger;
+pub(in crate::http) mod ledger;
 pub(in crate::http) mod library;
 mod openapi;
 pub(in crate::http) mod player;
@@ -28,10 +28,10 @@ use crate::ops::{self, Request};
 /// What is shared, as handlers take it.
 type Shared = State<Arc<App>>;
 /// What most handlers give.
-type Answer = Result<Json<Value>, Problem>;
+pub(in crate::http) type Answer = Result<Json<Value>, Problem>;
 
 /// Asks the peer what a command would ask.
-async fn ask(app: &App, request: Request) -> Answer {
+pub(in crate::http) async fn ask(app: &App, request: Request) -> Answer {
     let (music, _) = tokio::sync::mpsc::channel(1);
     let done = ops::execute(&app.peer, request, Some(&app.running), &|_| {}, music).await?;
     Ok(Json(done))
