@@ -103,6 +103,8 @@ function begin(seconds = 0, play = true) {
   }
   loaded = song.id;
   wanted = play;
+  // The peer is told first: what it has fetched before it knows that somebody listens counts as its own.
+  post("position", { player: PLAYER, song: song.id, position_ms: Math.round(seconds * 1000), playing: false });
   audio.src = `/api/v1/songs/${song.id}/stream`;
   if (seconds > 0) {
     audio.addEventListener("loadedmetadata", () => { audio.currentTime = seconds; }, { once: true });

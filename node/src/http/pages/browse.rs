@@ -292,7 +292,7 @@ struct SongMain {
     track: TrackView,
     year: String,
     price_units: Option<u64>,
-    burn: String,
+    burn: Option<String>,
     plays: u64,
     playlists: Vec<(String, String)>,
 }
@@ -317,7 +317,7 @@ pub(super) async fn song(State(app): Shared, Path(name): Path<String>) -> Answer
     let main = SongMain {
         year: if year == 0 { String::new() } else { year.to_string() },
         price_units: price.map(|track| track.price),
-        burn: crate::tokens::words(burn),
+        burn: (burn > 0).then(|| crate::tokens::words(burn)),
         plays,
         playlists: playlists.into_iter().map(|(id, head)| (id.to_string(), head.name)).collect(),
         track,
