@@ -14,7 +14,7 @@ use super::{
     guard::{self, Guard},
     operators,
     own::{Heard, Web},
-    pages,
+    pages, subsonic,
     transcode::Transcoder,
 };
 use crate::{
@@ -109,6 +109,7 @@ impl App {
         operators::router(self.peer.clone())
             .merge(pages::router(self.clone()))
             .nest("/api/v1", api::router(self.clone()))
+            .merge(subsonic::answer::router(self.clone()))
             .layer(CompressionLayer::new().compress_when(worth))
             .layer(DefaultBodyLimit::max(BODY_BYTES))
             .layer(middleware::from_fn_with_state(self.guard.clone(), guard::watch))
