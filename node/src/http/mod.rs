@@ -10,6 +10,7 @@ pub mod audio;
 pub mod guard;
 mod operators;
 mod own;
+mod pages;
 pub mod problem;
 pub mod range;
 mod server;

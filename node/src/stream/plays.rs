@@ -94,6 +94,8 @@ pub struct Now {
     /// Why not, where others send it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uncounted_because: Option<String>,
+    /// How it comes: `library`, `direct`, `relayed` or `app`.
+    pub how: &'static str,
 }
 
 /// What is heard here. A cheap handle.
@@ -203,6 +205,12 @@ impl Plays {
             started_ms: clock::now_ms(),
             counted: counting.is_some(),
             uncounted_because: why,
+            how: match how {
+                How::Library => "library",
+                How::Direct => "direct",
+                How::Relayed => "relayed",
+                How::App => "app",
+            },
         };
         let play = Play {
             song: said.song,

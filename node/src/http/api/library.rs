@@ -47,13 +47,19 @@ pub(super) async fn add(
     State(app): Shared,
     Sent(folder): Sent<Folder>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    let path = existing(&folder.path).await?;
+    begin_folder(&app, &folder.path).await?;
+    Ok((StatusCode::ACCEPTED, Json(state(&app).await?)))
+}
+
+/// Adds a folder and begins to read it.
+pub(in crate::http) async fn begin_folder(app: &App, path: &str) -> Result<(), Problem> {
+    let path = existing(path).await?;
     let library = app.peer.library.clone();
     let remembered = path.clone();
     let done = tokio::task::spawn_blocking(move || library.remember(&[remembered])).await;
     done.map_err(anyhow::Error::from)??;
-    begin(&app, vec![path]);
-    Ok((StatusCode::ACCEPTED, Json(state(&app).await?)))
+    begin(app, vec![path]);
+    Ok(())
 }
 
 async fn existing(path: &str) -> Result<PathBuf, Problem> {
@@ -90,12 +96,18 @@ fn begin(app: &App, folders: Vec<PathBuf>) {
 /// Forgets a folder and what is in it; no file is touched.
 #[utoipa::path(delete, path = "/api/v1/library/folders", tag = "library", request_body = Folder, responses((status = 200, description = "What is left")))]
 pub(super) async fn remove(State(app): Shared, Sent(folder): Sent<Folder>) -> Answer {
-    let path = PathBuf::from(&folder.path);
+    forget(&app, &folder.path).await?;
+    library(State(app)).await
+}
+
+/// Forgets a folder and what is in it.
+pub(in crate::http) async fn forget(app: &App, folder: &str) -> Result<(), Problem> {
+    let path = PathBuf::from(folder);
     if !app.peer.library.folders().contains(&path) {
-        return Err(Problem::not_found(format!("{:?} is not one of the library's folders", folder.path)));
+        return Err(Problem::not_found(format!("{folder:?} is not one of the library's folders")));
     }
     app.peer.library.forget(&[path]).await?;
-    library(State(app)).await
+    Ok(())
 }
 
 /// Reads all folders again.

@@ -79,6 +79,8 @@ fn area(path: &str) -> Area {
         | "/metrics"
         | "/login"
         | "/manifest.webmanifest"
+        | "/sw.js"
+        | "/offline"
         | "/favicon.ico"
         | "/api/v1/openapi.json" => Area::Public,
         _ if path.starts_with("/assets/") => Area::Public,

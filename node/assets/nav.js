@@ -1,0 +1,162 @@
+// Goes from page to page without ending the song: the main part of a page is fetched and put in place.
+const listeners = new Set();
+let asking = null;
+// What the address bar shows, to tell a hash from another page.
+let shown = location.pathname + location.search;
+
+/** Calls `hear` after each change of the page. */
+export function onPage(hear) {
+  listeners.add(hear);
+}
+
+/** Says something to people who listen to the page. */
+export function say(words) {
+  const place = document.getElementById("said");
+  place.textContent = "";
+  requestAnimationFrame(() => { place.textContent = words; });
+}
+
+let toastTimer = 0;
+
+/** Shows words for a while. */
+export function toast(words) {
+  const place = document.getElementById("toast");
+  place.textContent = words;
+  place.hidden = false;
+  clearTimeout(toastTimer);
+  toastTimer = setTimeout(() => { place.hidden = true; }, 6000);
+}
+
+/** The main part of a page; `null` when it has to be loaded whole. */
+export async function part(url, options = {}) {
+  const headers = { "X-Part": "main", Accept: "text/html", ...options.headers };
+  const response = await fetch(url, { ...options, headers, credentials: "same-origin" });
+  const at = new URL(response.url);
+  const kind = response.headers.get("Content-Type") || "";
+  if (at.pathname === "/login" || !kind.startsWith("text/html")) {
+    return null;
+  }
+  const found = new DOMParser().parseFromString(await response.text(), "text/html").getElementById("main");
+  return found && { main: found, url: at.pathname + at.search };
+}
+
+/** Puts a main part in place of the one that is there. */
+export function put(main) {
+  const old = document.getElementById("main");
+  old.replaceWith(document.adoptNode(main));
+  document.title = main.dataset.title;
+  for (const link of document.querySelectorAll(".side [data-place]")) {
+    if (link.dataset.place === main.dataset.place) {
+      link.setAttribute("aria-current", "page");
+    } else {
+      link.removeAttribute("aria-current");
+    }
+  }
+  for (const hear of listeners) {
+    hear();
+  }
+}
+
+function remember() {
+  history.replaceState({ ...history.state, top: scrollY }, "");
+}
+
+/** Puts a new page in place and moves the focus there. */
+export function arrive(got, { push = true, top = 0 } = {}) {
+  if (push && got.url !== shown) {
+    remember();
+    history.pushState({ top: 0 }, "", got.url);
+  }
+  shown = got.url;
+  put(got.main);
+  const heading = document.querySelector("#main h1") || document.getElementById("main");
+  heading.focus({ preventScroll: true });
+  scrollTo(0, top);
+  say(document.title);
+}
+
+/** Goes to a page. */
+export async function go(url, how = {}) {
+  asking?.abort();
+  const mine = new AbortController();
+  asking = mine;
+  document.getElementById("main").classList.add("loading");
+  try {
+    const got = await part(url, { signal: mine.signal });
+    if (!got) {
+      location.assign(url);
+      return;
+    }
+    arrive(got, how);
+  } catch (error) {
+    if (error.name !== "AbortError") {
+      document.getElementById("main").classList.remove("loading");
+      toast("Your peer does not answer. Is it running?");
+    }
+  }
+}
+
+/** Fetches the page that is shown again; nothing moves. */
+export async function refresh() {
+  const at = shown;
+  try {
+    const got = await part(at);
+    if (!got || at !== shown) {
+      return;
+    }
+    const active = document.activeElement;
+    // Somebody is typing there.
+    if (active?.matches("#main input, #main textarea")) {
+      return;
+    }
+    const key = active?.closest("#main") && active.getAttribute("href");
+    const index = key ? [...document.querySelectorAll(`#main [href="${CSS.escape(key)}"]`)].indexOf(active) : -1;
+    const top = scrollY;
+    put(got.main);
+    scrollTo(0, top);
+    if (index >= 0) {
+      document.querySelectorAll(`#main [href="${CSS.escape(key)}"]`)[index]?.focus({ preventScroll: true });
+    }
+  } catch {
+    // The next change tries again.
+  }
+}
+
+/** Whether an address is one of our pages. */
+function ours(url) {
+  return url.origin === location.origin && !/^\/(api|assets|rest|cover|explorer|metrics)(\/|$)/.test(url.pathname);
+}
+
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a[href]");
+  if (!link || event.defaultPrevented || event.button !== 0 || link.hasAttribute("download") || link.target) {
+    return;
+  }
+  if (event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) {
+    return;
+  }
+  const url = new URL(link.href);
+  if (!ours(url) || (url.hash && url.pathname + url.search === shown)) {
+    return;
+  }
+  event.preventDefault();
+  go(url.pathname + url.search);
+});
+
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  const url = new URL(form.action);
+  if (event.defaultPrevented || form.method !== "get" || !ours(url)) {
+    return;
+  }
+  event.preventDefault();
+  go(`${url.pathname}?${new URLSearchParams(new FormData(form))}`);
+});
+
+addEventListener("popstate", (event) => {
+  const at = location.pathname + location.search;
+  if (at !== shown) {
+    go(at, { push: false, top: event.state?.top ?? 0 });
+  }
+});
+history.scrollRestoration = "manual";
