@@ -169,10 +169,11 @@ impl Streams {
         let found = tokio::task::spawn_blocking(move || find(&asked, index)).await;
         let found = found.map_err(|error| failed(error.into()))?.map_err(failed)?;
         let Found { song, choices, here } = found;
-        if let Some((file, choice)) = here {
+        let open = self.table().get(&index).cloned();
+        // What others have just sent still is theirs: players fetch ahead, and tell of the play only then.
+        if let Some((file, choice)) = here.filter(|_| open.as_ref().is_none_or(|coming| coming.has_failed())) {
             return Ok(opened(index, song, &choice, Source::Here(file)));
         }
-        let open = self.table().get(&index).cloned();
         let coming = match open {
             Some(coming) if !coming.has_failed() => coming,
             _ => {
