@@ -143,10 +143,16 @@ document.addEventListener("click", (event) => {
   go(url.pathname + url.search);
 });
 
+/** Where a form goes. A field may be called `action` too, and would be found first. */
+export const actionOf = (form) => new URL(form.getAttribute("action") ?? "", location.href);
+
+/** `get` or `post`. */
+export const methodOf = (form) => (form.getAttribute("method") ?? "get").toLowerCase();
+
 document.addEventListener("submit", (event) => {
   const form = event.target;
-  const url = new URL(form.action);
-  if (event.defaultPrevented || form.method !== "get" || !ours(url)) {
+  const url = actionOf(form);
+  if (event.defaultPrevented || methodOf(form) !== "get" || !ours(url)) {
     return;
   }
   event.preventDefault();
