@@ -20,8 +20,7 @@ document.addEventListener("submit", async (event) => {
         document.documentElement.dataset.theme = looks;
       }
       // An answer to the form itself has no address of its own.
-      const own = got.url === to && to !== "/playlists";
-      arrive(own ? { ...got, url: location.pathname + location.search } : got);
+      arrive(!got.redirected ? { ...got, url: location.pathname + location.search } : got);
     } else {
       location.assign("/");
     }

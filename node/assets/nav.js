@@ -37,7 +37,7 @@ export async function part(url, options = {}) {
     return null;
   }
   const found = new DOMParser().parseFromString(await response.text(), "text/html").getElementById("main");
-  return found && { main: found, url: at.pathname + at.search };
+  return found && { main: found, url: at.pathname + at.search, redirected: response.redirected };
 }
 
 /** Puts a main part in place of the one that is there. */
