@@ -64,6 +64,8 @@ pub struct Library {
     pub share_downloads: bool,
     /// Whether songs that were played are kept in the data directory, so that the next time they are here.
     pub keep_played: bool,
+    /// Where songs that are kept go. Unset: the folder `kept` of the data directory.
+    pub kept: Option<PathBuf>,
     /// Bytes of songs that were played; the least recently fetched ones go first.
     pub played_bytes: u64,
 }
@@ -80,6 +82,7 @@ impl Default for Library {
             workers: 0,
             share_downloads: true,
             keep_played: true,
+            kept: None,
             played_bytes: 2 * 1024 * 1024 * 1024,
         }
     }

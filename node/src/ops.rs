@@ -31,6 +31,7 @@ use crate::{
     search_ops::{self, DiscoverRequest, SearchRequest},
     system::pathhex,
     token_ops::{self, record},
+    web_ops,
 };
 
 /// What a command asks of a peer. This is the control socket's language.
@@ -123,6 +124,8 @@ pub enum Request {
     },
     /// Who may cosign.
     LedgerCouncils,
+    /// Passwords of browsers and apps.
+    Web(web_ops::Web),
     /// Which song is this file?
     Match {
         /// Absolute path, as bytes in hexadecimal.
@@ -343,6 +346,7 @@ pub async fn execute(
         Request::CouncilVote { motion } => {
             json!({ "schema": 1, "motion": council_ops::vote(peer, &motion).await?.to_string() })
         }
+        Request::Web(what) => web_ops::execute(peer, what).await?,
         Request::Match { path } => serde_json::to_value(match_file(peer, pathhex::decode(&path)?).await?)?,
     })
 }

@@ -77,6 +77,9 @@ pub enum Command {
     /// See, protect, back up and restore the wallet, which is the key of an artist or a listener
     #[command(subcommand)]
     Wallet(Wallet),
+    /// Set the web password, and give passwords to apps
+    #[command(subcommand)]
+    Web(Web),
     /// See and steer the council, which decides the order of the ledger
     #[command(subcommand)]
     Council(Council),
@@ -211,6 +214,34 @@ pub struct Parameters {
     /// How long after its end a play may be settled
     #[arg(long, value_name = "N")]
     pub window_ms: Option<u32>,
+}
+
+/// `antiphon web …`.
+#[derive(Debug, Subcommand)]
+pub enum Web {
+    /// Set the password that browsers on other machines need; all of them have to log in again
+    Password {
+        /// Read it from a file of mode 600 [default: asked for on the terminal]
+        #[arg(long, value_name = "FILE", conflicts_with = "clear")]
+        file: Option<PathBuf>,
+        /// Take it away: the player is open on this machine alone then
+        #[arg(long)]
+        clear: bool,
+    },
+    /// List the apps that have a password
+    Apps,
+    /// Make a password for an OpenSubsonic app, shown once
+    AddApp {
+        /// What the app or device is called
+        #[arg(value_name = "NAME", required = true)]
+        name: Vec<String>,
+    },
+    /// Take an app's password away
+    RevokeApp {
+        /// Its number in `antiphon web apps`
+        #[arg(value_name = "ID")]
+        id: u64,
+    },
 }
 
 /// `antiphon wallet …`.

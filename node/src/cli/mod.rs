@@ -15,6 +15,7 @@ mod table;
 mod tokens;
 mod up;
 mod wallet;
+mod web;
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
@@ -128,6 +129,7 @@ async fn command(cli: Cli, output: &Output) -> anyhow::Result<()> {
         Command::Ledger(what) => ledger::run(&common, what, output).await,
         Command::Network(what) => council::network(what, output),
         Command::Wallet(what) => wallet::run(&common, what, output).await,
+        Command::Web(what) => web::run(&common, what, output).await,
         Command::Council(what) => council::run(&common, what, output).await,
         Command::Fingerprint(file) => show::fingerprint(&common, &file.file, output),
         Command::Match(file) => {

@@ -14,11 +14,13 @@ use super::{
     guard::{self, Guard},
     operators,
     own::{Heard, Web},
-    pages,
+    pages, subsonic,
     transcode::Transcoder,
 };
 use crate::{
     config,
+    explorer::{self, Explorer},
+    keep::Downloads,
     listener::Listener,
     ops::Running,
     peer::Peer,
@@ -38,10 +40,14 @@ pub struct App {
     pub peer: Arc<Peer>,
     /// What the listener said and did.
     pub listener: Listener,
+    /// What explorers ask of the ledger.
+    pub explorer: Arc<Explorer>,
     /// Songs that are open.
     pub streams: Streams,
     /// What is heard here.
     pub plays: Plays,
+    /// Songs that are to be kept.
+    pub downloads: Downloads,
     /// Other encodings.
     pub transcoder: Transcoder,
     /// Who is answered.
@@ -64,17 +70,27 @@ impl App {
         running: Running,
     ) -> anyhow::Result<Arc<Self>> {
         let asked = peer.clone();
-        let listener = tokio::task::spawn_blocking(move || asked.listener().cloned()).await??;
+        let opened = tokio::task::spawn_blocking(move || {
+            let explorer = Explorer::open(&asked.data.explorer(), &asked.ledger.network())?;
+            anyhow::Ok((asked.listener()?.clone(), Arc::new(explorer)))
+        });
+        let (listener, explorer) = opened.await??;
+        let (ledger, cancel) = (peer.ledger.clone(), peer.cancel.clone());
+        peer.spawn(explorer::follow(explorer.clone(), ledger.clone(), ledger.watch(), cancel));
         let streams = Streams::new(&peer);
         let plays = Plays::new(&peer, streams.clone(), Arc::new(Heard(listener.clone())));
+        let kept = peer.settings.kept.clone().unwrap_or_else(|| peer.data.kept());
+        let downloads = Downloads::new(&peer, kept);
         let logins = Arc::new(Web(listener.clone()));
         let guard = Arc::new(Guard::new(settings.names, exposed, settings.tls, logins));
         let transcoder = Transcoder::new(peer.settings.ffmpeg.clone());
         Ok(Arc::new(Self {
             peer,
             listener,
+            explorer,
             streams,
             plays,
+            downloads,
             transcoder,
             guard,
             running,
@@ -93,6 +109,7 @@ impl App {
         operators::router(self.peer.clone())
             .merge(pages::router(self.clone()))
             .nest("/api/v1", api::router(self.clone()))
+            .merge(subsonic::answer::router(self.clone()))
             .layer(CompressionLayer::new().compress_when(worth))
             .layer(DefaultBodyLimit::max(BODY_BYTES))
             .layer(middleware::from_fn_with_state(self.guard.clone(), guard::watch))

@@ -172,6 +172,18 @@ impl DataDir {
         self.keys().join("wallet.key.migrated")
     }
 
+    /// What explorers ask of the ledger: may be deleted.
+    #[must_use]
+    pub fn explorer(&self) -> PathBuf {
+        self.root.join("explorer.redb")
+    }
+
+    /// Songs that the listener has kept.
+    #[must_use]
+    pub fn kept(&self) -> PathBuf {
+        self.root.join("kept")
+    }
+
     /// Songs that were played: may be deleted.
     #[must_use]
     pub fn played(&self) -> PathBuf {

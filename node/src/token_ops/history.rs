@@ -66,6 +66,17 @@ pub(crate) async fn history(peer: &Peer, limit: usize, tell: Tell<'_>) -> anyhow
     blocking(work, tell).await
 }
 
+/// What has changed an account, of these blocks, which are no music, the newest first. Also the index of the last one that
+/// was looked at.
+pub(crate) fn of_account(
+    ledger: &Ledger,
+    key: PublicKey,
+    others: &[u64],
+    limit: usize,
+) -> anyhow::Result<(Vec<HistoryLine>, Option<u64>)> {
+    Walk::new(ledger, key).over(others, limit)
+}
+
 /// A walk from the end of the ledger to its beginning.
 struct Walk<'l> {
     ledger: &'l Ledger,
@@ -78,6 +89,20 @@ struct Walk<'l> {
 impl<'l> Walk<'l> {
     const fn new(ledger: &'l Ledger, key: PublicKey) -> Self {
         Self { ledger, key, names: BTreeMap::new() }
+    }
+
+    /// The same, over blocks that are known to be no music, the newest first.
+    fn over(mut self, others: &[u64], limit: usize) -> anyhow::Result<(Vec<HistoryLine>, Option<u64>)> {
+        let mut entries = Vec::new();
+        for index in others {
+            if let Some(block) = self.ledger.parsed(*index)? {
+                entries.extend(self.line(&block)?);
+            }
+            if entries.len() >= limit {
+                return Ok((entries, Some(*index)));
+            }
+        }
+        Ok((entries, others.last().copied()))
     }
 
     fn run(mut self, limit: usize, progress: &mut dyn FnMut(u64, u64) -> bool) -> anyhow::Result<History> {

@@ -1,7 +1,7 @@
 //! What commands ask about tokens: balances, what a song has brought, what has changed an account. Records that move
 //! tokens or rights are in [`record`].
 
-mod history;
+pub(crate) mod history;
 pub mod record;
 
 use std::fmt;

@@ -254,7 +254,7 @@ pub fn missing(what: &str, found: bool) -> bool {
     found
 }
 
-/// A Python that has a package of PyPI, in an environment of its own under the target directory.
+/// A Python that has packages of PyPI (with blanks between), in an environment of its own under the target directory.
 pub fn python(package: &str, module: &str) -> Option<PathBuf> {
     let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("python-{module}"));
     let python = home.join("bin/python");
@@ -264,7 +264,9 @@ pub fn python(package: &str, module: &str) -> Option<PathBuf> {
     let imports = || works(Command::new(&python).args(["-c", &format!("import {module}")]));
     let there = imports()
         || (works(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&home))
-            && works(Command::new(&python).args(["-m", "pip", "install", "--quiet", package]))
+            && works(
+                Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(package.split(' ')),
+            )
             && imports());
     missing(&format!("{package} from PyPI"), there).then_some(python)
 }

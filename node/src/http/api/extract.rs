@@ -74,6 +74,17 @@ impl PageQuery {
         }
     }
 
+    /// The cursor as the number below which the page begins.
+    ///
+    /// # Errors
+    /// It is not one of ours.
+    pub(in crate::http) fn below(&self) -> Result<u64, Problem> {
+        match &self.cursor {
+            None => Ok(u64::MAX),
+            Some(cursor) => cursor.parse().map_err(|_| Problem::bad("this cursor is not from a page before")),
+        }
+    }
+
     /// The cursor as the place in a list.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use antiphon_ledger::Ledger;
 use antiphon_proto::{
-    BlockHash,
+    BlockHash, PublicKey,
     wire::{Block, block::Body},
 };
 use axum::{Json, extract::State};
@@ -12,7 +12,13 @@ use super::{
     Answer, Shared, ask,
     extract::{Asked, Named, PageQuery},
 };
-use crate::{failure::Failure, http::problem::Problem, ops::Request, tokens};
+use crate::{
+    failure::Failure,
+    http::{App, problem::Problem},
+    ops::Request,
+    token_ops::{self, HistoryLine, history::of_account},
+    tokens,
+};
 
 /// Numbers of the ledger.
 #[utoipa::path(get, path = "/api/v1/ledger", tag = "ledger", responses((status = 200, description = "As `antiphon ledger info --json`")))]
@@ -98,6 +104,58 @@ pub(super) async fn account(State(app): Shared, Named(key): Named<String>) -> An
     ask(&app, Request::WalletBalance { key: Some(key) }).await
 }
 
+/// Blocks that one question about an account looks at: those of a week of settlements.
+const LOOKED_AT: usize = 1_000;
+
+/// What has changed an account, the newest first. A page may be empty and still have a next one.
+#[utoipa::path(get, path = "/api/v1/ledger/accounts/{key}/history", tag = "ledger", params(("key" = String, Path, description = "Public key"), PageQuery), responses((status = 200, description = "Entries, and the cursor of the next page"), (status = 400, body = Problem)))]
+pub(super) async fn account_history(
+    State(app): Shared,
+    Named(key): Named<String>,
+    Asked(page): Asked<PageQuery>,
+) -> Answer {
+    let (key, limit) = (token_ops::key(&key)?, page.limit()?);
+    let below = page.below()?;
+    let work = tokio::task::spawn_blocking(move || history(&app, key, below, limit));
+    let (entries, next) = work.await.map_err(anyhow::Error::from)??;
+    Ok(Json(json!({ "entries": entries, "next": next.map(|next| next.to_string()) })))
+}
+
+/// What has changed an account below a block, and where to go on.
+pub(in crate::http) fn history(
+    app: &App,
+    key: PublicKey,
+    below: u64,
+    limit: usize,
+) -> anyhow::Result<(Vec<HistoryLine>, Option<u64>)> {
+    let others = app.explorer.others(below, LOOKED_AT)?;
+    let (entries, last) = of_account(&app.peer.ledger, key, &others, limit)?;
+    let next = last.filter(|last| others.len() == LOOKED_AT || others.last() != Some(last));
+    Ok((entries, next))
+}
+
+/// Settlements, the newest first.
+#[utoipa::path(get, path = "/api/v1/ledger/epochs", tag = "ledger", params(PageQuery), responses((status = 200, description = "Settlements, and the cursor of the next page")))]
+pub(super) async fn epochs(State(app): Shared, Asked(page): Asked<PageQuery>) -> Answer {
+    let (limit, below, explorer) = (page.limit()?, page.below()?, app.explorer.clone());
+    let work = tokio::task::spawn_blocking(move || explorer.epochs(below, limit));
+    let epochs = work.await.map_err(anyhow::Error::from)?.map_err(anyhow::Error::from)?;
+    let next = epochs.last().filter(|last| last.number > 1).map(|last| last.number.to_string());
+    Ok(Json(json!({ "epochs": epochs, "next": next })))
+}
+
+/// Points of a chart at most.
+const POINTS: usize = 300;
+
+/// Supply, plays and burn over all settlements: some of them, evenly.
+#[utoipa::path(get, path = "/api/v1/ledger/chart", tag = "ledger", responses((status = 200, description = "Settlements from the first to the last, at most 301")))]
+pub(super) async fn chart(State(app): Shared) -> Answer {
+    let explorer = app.explorer.clone();
+    let work = tokio::task::spawn_blocking(move || explorer.chart(POINTS));
+    let points = work.await.map_err(anyhow::Error::from)?.map_err(anyhow::Error::from)?;
+    Ok(Json(json!({ "points": points })))
+}
+
 /// The council, its members and what they vote on.
 #[utoipa::path(get, path = "/api/v1/ledger/council", tag = "ledger", responses((status = 200, description = "As `antiphon council status --json`")))]
 pub(super) async fn council(State(app): Shared) -> Answer {
@@ -113,7 +171,7 @@ pub(super) async fn economy(State(app): Shared) -> Answer {
 /// Sums over the ledger's tokens.
 pub(in crate::http) fn sums(ledger: &Ledger) -> Value {
     let tokens = ledger.tokens();
-    let rules = crate::token_ops::EconomyLine::of(&tokens.economy());
+    let rules = token_ops::EconomyLine::of(&tokens.economy());
     json!({
         "supply_units": tokens.supply(), "minted_units": tokens.totals.minted,
         "burned_units": tokens.totals.burned, "epoch": tokens.totals.epoch,

@@ -1,9 +1,11 @@
 //! `/api/v1`: everything that the player and the explorer can do, for programs. Answers are JSON, errors are RFC 9457
 //! problem documents, lists come in pages with a cursor, and `openapi.json` describes all of it.
 
+pub(in crate::http) mod catalogue;
+mod downloads;
 pub(in crate::http) mod events;
 pub(in crate::http) mod extract;
-mod ledger;
+pub(in crate::http) mod ledger;
 pub(in crate::http) mod library;
 mod openapi;
 pub(in crate::http) mod player;
@@ -15,7 +17,7 @@ use axum::{
     Json, Router,
     extract::State,
     http::StatusCode,
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 use serde_json::Value;
 use tower_http::timeout::TimeoutLayer;
@@ -26,10 +28,10 @@ use crate::ops::{self, Request};
 /// What is shared, as handlers take it.
 type Shared = State<Arc<App>>;
 /// What most handlers give.
-type Answer = Result<Json<Value>, Problem>;
+pub(in crate::http) type Answer = Result<Json<Value>, Problem>;
 
 /// Asks the peer what a command would ask.
-async fn ask(app: &App, request: Request) -> Answer {
+pub(in crate::http) async fn ask(app: &App, request: Request) -> Answer {
     let (music, _) = tokio::sync::mpsc::channel(1);
     let done = ops::execute(&app.peer, request, Some(&app.running), &|_| {}, music).await?;
     Ok(Json(done))
@@ -38,6 +40,16 @@ async fn ask(app: &App, request: Request) -> Answer {
 /// All routes.
 pub(super) fn router(app: Arc<App>) -> Router {
     let quick = Router::new()
+        .route("/albums", get(catalogue::albums))
+        .route("/albums/{album}", get(catalogue::one_album))
+        .route("/artists", get(catalogue::artists))
+        .route("/artists/{artist}", get(catalogue::one_artist))
+        .route("/genres", get(catalogue::genres))
+        .route("/songs", get(catalogue::songs))
+        .route("/songs/{song}", get(catalogue::one_song))
+        .route("/search", get(catalogue::search))
+        .route("/downloads", get(downloads::list).post(downloads::keep))
+        .route("/downloads/{id}", delete(downloads::cancel))
         .route("/status", get(status))
         .route("/peers", get(peers))
         .route("/ledger", get(ledger::info))
@@ -46,6 +58,9 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .route("/ledger/blocks/{which}/proof", get(ledger::proof))
         .route("/ledger/songs/{which}", get(ledger::song))
         .route("/ledger/accounts/{key}", get(ledger::account))
+        .route("/ledger/accounts/{key}/history", get(ledger::account_history))
+        .route("/ledger/epochs", get(ledger::epochs))
+        .route("/ledger/chart", get(ledger::chart))
         .route("/ledger/council", get(ledger::council))
         .route("/ledger/economy", get(ledger::economy))
         .route("/library", get(library::library))

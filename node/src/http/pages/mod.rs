@@ -3,6 +3,8 @@
 
 mod assets;
 mod browse;
+mod chart;
+mod explorer;
 mod here;
 mod login;
 mod playlists;
@@ -79,6 +81,12 @@ impl From<Problem> for Failed {
 impl From<Failure> for Failed {
     fn from(failure: Failure) -> Self {
         Self(failure.into())
+    }
+}
+
+impl From<crate::explorer::ExplorerError> for Failed {
+    fn from(error: crate::explorer::ExplorerError) -> Self {
+        anyhow::Error::from(error).into()
     }
 }
 
@@ -188,6 +196,16 @@ pub(in crate::http) fn router(app: Arc<App>) -> Router {
         .route("/settings/apps", post(settings::apps))
         .route("/settings/password", post(settings::password))
         .route("/settings/sessions", post(settings::sessions))
+        .route("/explorer", get(explorer::home))
+        .route("/explorer/blocks", get(explorer::blocks))
+        .route("/explorer/block/{which}", get(explorer::block))
+        .route("/explorer/block/{which}/proof", get(explorer::proof))
+        .route("/explorer/song/{which}", get(explorer::song))
+        .route("/explorer/account/{key}", get(explorer::account))
+        .route("/explorer/epochs", get(explorer::epochs))
+        .route("/explorer/council", get(explorer::council))
+        .route("/explorer/find", get(explorer::find))
+        .route("/explorer/{*rest}", get(explorer::nothing))
         .route("/login", get(login::form).post(login::login))
         .route("/logout", post(login::logout))
         .route("/offline", get(login::offline))

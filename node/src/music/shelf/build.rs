@@ -88,6 +88,15 @@ fn alphabet(name: &str) -> (bool, String, char) {
     (letter != '#', key, letter)
 }
 
+impl Artist {
+    /// What artists of several shelves are put in order by: as those of one are.
+    #[must_use]
+    pub fn order(&self) -> (bool, String) {
+        let (letters, key, _) = alphabet(&self.name);
+        if *self.name == *NO_ARTIST { (false, String::new()) } else { (letters, key) }
+    }
+}
+
 impl Shelf {
     /// Makes a shelf. Rows may come in any order; of a song that is there twice one counts. Beyond [`MAX_TRACKS`] the
     /// rest is left out.

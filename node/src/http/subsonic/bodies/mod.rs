@@ -68,6 +68,8 @@ pub enum Body {
     Starred(FoundFolders),
     /// `starred2`
     Starred2(FoundTags),
+    /// `searchResult`: which songs were found, behind how many others, and of how many
+    SearchResult(Vec<Child>, u64, u64),
     /// `searchResult2`
     SearchResult2(FoundFolders),
     /// `searchResult3`
@@ -183,6 +185,10 @@ impl Body {
             }
             Self::Starred(found) => ("starred", found.node(FolderArtist::node, Child::node)),
             Self::Starred2(found) => ("starred2", found.node(Artist::node, Album::node)),
+            Self::SearchResult(found, offset, total) => {
+                let node = Node::new().with("offset", *offset).with("totalHits", *total);
+                ("searchResult", node.many("match", found.iter().map(Child::node)))
+            }
             Self::SearchResult2(found) => ("searchResult2", found.node(FolderArtist::node, Child::node)),
             Self::SearchResult3(found) => ("searchResult3", found.node(Artist::node, Album::node)),
             Self::Playlists(all) => {

@@ -1,0 +1,105 @@
+//! The server and its user.
+
+use super::{
+    super::{
+        bodies::{Body, Extension, License, ScanStatus, User},
+        error::{Code, SubsonicError},
+    },
+    Answer,
+    ask::Ask,
+};
+use crate::{
+    http::App,
+    library::{folders::outermost, scan::Targets},
+};
+
+pub(super) fn ping(_: &Ask) -> Answer {
+    Ok(Body::Empty)
+}
+
+pub(super) fn license(_: &Ask) -> Answer {
+    Ok(Body::License(License::default()))
+}
+
+pub(super) fn token_info(ask: &Ask) -> Answer {
+    Ok(Body::TokenInfo(ask.device.user.clone()))
+}
+
+/// What this server can do that others may not.
+pub(super) fn extensions(app: &App) -> Body {
+    let names = ["apiKeyAuthentication", "formPost", "indexBasedQueue", "playbackReport", "songLyrics"];
+    let offset = app.transcoder.works().then_some("transcodeOffset");
+    let extension = |name: &str| Extension { name: name.to_owned(), versions: vec![1] };
+    Body::Extensions(names.into_iter().chain(offset).map(extension).collect())
+}
+
+/// An app's password is good for the music, and for nothing else of this peer.
+fn listener(ask: &Ask) -> User {
+    User {
+        username: ask.device.user.clone(),
+        scrobbling: true,
+        download: true,
+        playlist: true,
+        stream: true,
+        comment: true,
+        folders: vec![1, 2],
+        ..User::default()
+    }
+}
+
+pub(super) fn user(ask: &Ask) -> Answer {
+    match ask.params.filled("username") {
+        Some(user) if user != ask.device.user => Err(SubsonicError::new(Code::NotAllowed)),
+        _ => Ok(Body::User(Box::new(listener(ask)))),
+    }
+}
+
+pub(super) fn users(ask: &Ask) -> Answer {
+    Ok(Body::Users(vec![listener(ask)]))
+}
+
+fn scanning(ask: &Ask) -> Answer {
+    let library = &ask.app().peer.library;
+    let counts = library.counts();
+    let counts = counts.map_err(|error| SubsonicError::saying(Code::Generic, error.to_string()))?;
+    let scan = library.progress().borrow().clone();
+    let scanning = scan.found > 0 && (!scan.complete || scan.done < scan.found);
+    Ok(Body::ScanStatus(ScanStatus { scanning, count: counts.known }))
+}
+
+pub(super) fn scan_status(ask: &Ask) -> Answer {
+    scanning(ask)
+}
+
+pub(super) fn start_scan(ask: &Ask) -> Answer {
+    let peer = &ask.app().peer;
+    let library = peer.library.clone();
+    let targets = Targets { paths: outermost(library.folders()), absent_is_gone: false };
+    peer.spawn(async move {
+        if let Err(error) = library.scan(targets).await {
+            tracing::error!(%error, "the scan ended early");
+        }
+    });
+    scanning(ask)
+}
+
+pub(super) fn stations(_: &Ask) -> Answer {
+    Ok(Body::InternetRadioStations)
+}
+
+pub(super) fn podcasts(_: &Ask) -> Answer {
+    Ok(Body::Podcasts)
+}
+
+pub(super) fn newest_podcasts(_: &Ask) -> Answer {
+    Ok(Body::NewestPodcasts)
+}
+
+pub(super) fn shares(_: &Ask) -> Answer {
+    Ok(Body::Shares)
+}
+
+/// The listener has no picture.
+pub(super) fn avatar(_: &Ask) -> Answer {
+    Err(SubsonicError::not_found())
+}
