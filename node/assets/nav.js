@@ -124,7 +124,7 @@ export async function refresh() {
 
 /** Whether an address is one of our pages. */
 function ours(url) {
-  return url.origin === location.origin && !/^\/(api|assets|rest|cover|explorer|metrics)(\/|$)/.test(url.pathname);
+  return url.origin === location.origin && !/^\/(api|assets|rest|cover|metrics)(\/|$)/.test(url.pathname);
 }
 
 document.addEventListener("click", (event) => {
