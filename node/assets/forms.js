@@ -1,27 +1,26 @@
 // Forms that change something: sent in the background, and the page that answers is put in place.
-import { arrive, part, toast } from "./nav.js";
+import { actionOf, arrive, methodOf, part, toast } from "./nav.js";
 
 document.addEventListener("submit", async (event) => {
   const form = event.target;
-  if (event.defaultPrevented || form.method !== "post" || "whole" in form.dataset) {
+  if (event.defaultPrevented || methodOf(form) !== "post" || "whole" in form.dataset) {
     return;
   }
   event.preventDefault();
+  const to = actionOf(form).pathname;
   const button = event.submitter;
   if (button) {
     button.disabled = true;
   }
   try {
-    const got = await part(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)) });
+    const got = await part(to, { method: "POST", body: new URLSearchParams(new FormData(form)) });
     if (got) {
-      const looks = form.action.endsWith("/settings/theme") && new FormData(form).get("theme");
+      const looks = to === "/settings/theme" && new FormData(form).get("theme");
       if (typeof looks === "string") {
         document.documentElement.dataset.theme = looks;
       }
-      const posted = new URL(form.action).pathname;
       // An answer to the form itself has no address of its own.
-      const own = got.url === posted && posted !== "/playlists";
-      arrive(own ? { ...got, url: location.pathname + location.search } : got);
+      arrive(!got.redirected ? { ...got, url: location.pathname + location.search } : got);
     } else {
       location.assign("/");
     }

@@ -37,7 +37,7 @@ export async function part(url, options = {}) {
     return null;
   }
   const found = new DOMParser().parseFromString(await response.text(), "text/html").getElementById("main");
-  return found && { main: found, url: at.pathname + at.search };
+  return found && { main: found, url: at.pathname + at.search, redirected: response.redirected };
 }
 
 /** Puts a main part in place of the one that is there. */
@@ -124,7 +124,7 @@ export async function refresh() {
 
 /** Whether an address is one of our pages. */
 function ours(url) {
-  return url.origin === location.origin && !/^\/(api|assets|rest|cover|explorer|metrics)(\/|$)/.test(url.pathname);
+  return url.origin === location.origin && !/^\/(api|assets|rest|cover|metrics)(\/|$)/.test(url.pathname);
 }
 
 document.addEventListener("click", (event) => {
@@ -143,10 +143,16 @@ document.addEventListener("click", (event) => {
   go(url.pathname + url.search);
 });
 
+/** Where a form goes. A field may be called `action` too, and would be found first. */
+export const actionOf = (form) => new URL(form.getAttribute("action") ?? "", location.href);
+
+/** `get` or `post`. */
+export const methodOf = (form) => (form.getAttribute("method") ?? "get").toLowerCase();
+
 document.addEventListener("submit", (event) => {
   const form = event.target;
-  const url = new URL(form.action);
-  if (event.defaultPrevented || form.method !== "get" || !ours(url)) {
+  const url = actionOf(form);
+  if (event.defaultPrevented || methodOf(form) !== "get" || !ours(url)) {
     return;
   }
   event.preventDefault();

@@ -15,6 +15,8 @@ let wanted = false;
 let failed = 0;
 let dragging = false;
 let loaded = null;
+// Whether the peer is to know: what has stopped says nothing more.
+let telling = false;
 
 /** Minutes and seconds. */
 export function clock(seconds) {
@@ -33,7 +35,7 @@ function post(path, body) {
 }
 
 function report() {
-  if (loaded) {
+  if (loaded && telling) {
     const ms = Math.max(0, Math.round(audio.currentTime * 1000));
     post("position", { player: PLAYER, song: loaded, position_ms: ms, playing: !audio.paused && !audio.seeking });
   }
@@ -119,6 +121,7 @@ function begin(seconds = 0, play = true) {
 
 function start() {
   wanted = true;
+  telling = true;
   audio.play().catch((error) => {
     // Whatever else there is comes as an event of its own.
     if (error.name === "NotAllowedError") {
@@ -131,6 +134,7 @@ function start() {
 
 function stop() {
   wanted = false;
+  telling = false;
   if (loaded) {
     post("stop", { player: PLAYER });
   }
@@ -261,6 +265,7 @@ setInterval(() => {
 }, 1000);
 addEventListener("pagehide", () => {
   if (loaded) {
+    telling = false;
     post("stop", { player: PLAYER });
   }
 });

@@ -119,3 +119,26 @@ pub(super) async fn worker() -> Response {
         [(header::CONTENT_TYPE, "text/javascript; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")];
     (headers, text).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_pages_name_is_there() {
+        assert!(Links::get().style.len() > "/assets/app.css?v=".len());
+        for name in ["app.js", "icon.svg", "icon-192.png", "icon-512.png", "manifest.webmanifest", "sw.js"] {
+            assert!(HASHES.contains_key(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_asset_is_sent_once() {
+        let first = send("app.css", &HeaderMap::new(), true);
+        assert_eq!(first.headers()[header::CACHE_CONTROL], "public, max-age=31536000, immutable");
+        let mut again = HeaderMap::new();
+        again.insert(header::IF_NONE_MATCH, first.headers()[header::ETAG].clone());
+        assert_eq!(send("app.css", &again, false).status(), StatusCode::NOT_MODIFIED);
+        assert_eq!(send("../Cargo.toml", &again, false).status(), StatusCode::NOT_FOUND);
+    }
+}

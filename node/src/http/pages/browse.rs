@@ -1,6 +1,6 @@
 //! Music: the own library, what others serve, and what is in it.
 
-use std::str::FromStr;
+use std::{path::PathBuf, str::FromStr};
 
 use askama::Template;
 use axum::{
@@ -54,13 +54,14 @@ struct ShelfMain {
     empty: bool,
     peers: usize,
     folders: usize,
+    samples: bool,
     scanning: Option<(u64, u64)>,
 }
 
-/// How many folders the own library has, and how many others are online.
-async fn around(app: &App) -> Result<(usize, usize), Failed> {
+/// The folders of the own library, and how many others are online.
+async fn around(app: &App) -> Result<(Vec<PathBuf>, usize), Failed> {
     let library = app.peer.library.clone();
-    let folders = blocking(move || Ok::<_, Failed>(library.folders().len())).await?;
+    let folders = blocking(move || Ok::<_, Failed>(library.folders())).await?;
     let online = app.peer.network.as_ref().map(antiphon_p2p::Network::online).unwrap_or_default();
     Ok((folders, online.peers()))
 }
@@ -76,7 +77,7 @@ pub(super) async fn home(State(app): Shared) -> Answer {
     if !both.online.is_empty() {
         return Ok(see("/discover"));
     }
-    if folders > 0 || !both.own.is_empty() {
+    if !folders.is_empty() || !both.own.is_empty() {
         return Ok(see("/library"));
     }
     Shown::show("Welcome", "", &Welcome)
@@ -125,7 +126,8 @@ async fn shelf(app: &App, folder: Folder, asked: &Asked) -> Answer {
         pager,
         empty: shelf.is_empty(),
         peers,
-        folders,
+        folders: folders.len(),
+        samples: own && folders == [app.peer.data.samples()],
         scanning: running.then_some((scan.done, scan.found)),
     };
     match tab {
