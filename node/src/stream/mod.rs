@@ -171,7 +171,8 @@ impl Streams {
         let Found { song, choices, here } = found;
         let open = self.table().get(&index).cloned();
         // What others have just sent still is theirs: players fetch ahead, and tell of the play only then.
-        if let Some((file, choice)) = here.filter(|_| open.as_ref().is_none_or(|coming| coming.has_failed())) {
+        if let Some((file, choice)) = here.filter(|_| open.as_ref().is_none_or(|coming| coming.has_failed()))
+        {
             return Ok(opened(index, song, &choice, Source::Here(file)));
         }
         let coming = match open {
