@@ -76,7 +76,7 @@ async fn proofs_are_kept_and_checkpoints_move_on() {
     let song = ledger.song(7).unwrap().unwrap();
     // The peer has the ledger, but no music: the proof comes, the file does not.
     let failed = get(&dir, &peer, &song.id().to_string()).await.unwrap_err();
-    assert_eq!(failed.kind, Kind::NotFound);
+    assert_eq!(failed.kind, Kind::Offline);
     assert!(failed.message.contains("serves"), "{failed}");
     let info = ask(&dir, Request::LedgerInfo).await;
     assert_eq!((&info["size"], &info["proofs"]), (&300.into(), &1.into()));
@@ -129,7 +129,7 @@ async fn a_second_history_is_told_and_not_taken() {
     let dir = dirs.path().join("light");
     let one = grown(&dirs.path().join("one"), 1, 300);
     let first = Peer::serving(&one, Lie::None).await;
-    assert_eq!(get(&dir, &first, "#7").await.unwrap_err().kind, Kind::NotFound);
+    assert_eq!(get(&dir, &first, "#7").await.unwrap_err().kind, Kind::Offline);
     // Longer, shorter, and as long.
     for size in [700, 200, 300] {
         let other = grown(&dirs.path().join(format!("other {size}")), 2, size);
