@@ -129,8 +129,8 @@ impl Peer {
     /// Gets the songs that are meant: one, or all of an album or artist.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] when there is no such song or nobody serves it; others say what went wrong with whom. Of several
-    /// songs, what failed is in the answer.
+    /// [`Kind::NotFound`] when there is no such song, [`Kind::Offline`] when nobody serves it now; others say what
+    /// went wrong with whom. Of several songs, what failed is in the answer.
     pub async fn get(
         &self,
         request: GetRequest,

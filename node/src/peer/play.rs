@@ -84,7 +84,8 @@ impl Peer {
     /// Plays a song: sends its bytes, in order, to whoever takes them.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] when there is no such song or nobody serves it; others say what went wrong with whom.
+    /// [`Kind::NotFound`] when there is no such song, [`Kind::Offline`] when nobody serves it now; others say what
+    /// went wrong with whom.
     pub async fn play(
         &self,
         request: PlayRequest,
