@@ -154,7 +154,8 @@ fn songs_of_others_are_streams() {
     }
     assert_eq!(get(&listening, "/api/v1/songs?limit=0").status, 400);
 
-    // Kept: it goes into the own library.
+    // Played is not kept: the own shelf stays empty. Kept: it goes there.
+    assert_eq!(get(&listening, "/api/v1/songs?shelf=own").json()["songs"], json!([]));
     let kept = page["songs"][1]["id"].as_str().unwrap();
     let taken = post(&listening, "/api/v1/downloads", &json!({ "songs": [kept] }));
     assert_eq!((taken.status, taken.json()["downloads"][0]["song"].as_str().unwrap()), (202, kept));

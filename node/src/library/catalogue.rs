@@ -317,19 +317,21 @@ impl Catalogue {
         self.moves.subscribe()
     }
 
-    /// Ledger indexes of all files, ascending, each once. Records that are damaged are left out.
+    /// Ledger indexes of all files but those in a folder, ascending, each once. Records that are damaged are left out.
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub fn known(&self) -> Result<Vec<u64>> {
+    pub fn known(&self, but: &Path) -> Result<Vec<u64>> {
         let read = self.database.begin_read()?;
         let files = read.open_table(FILES)?;
         let mut known = Vec::new();
         for entry in files.iter()? {
             let (key, value) = entry?;
-            if let Ok(FileRecord { state: State::Known { index, .. }, .. }) =
-                decode(&path_of(key.value()), value.value())
-            {
+            let path = path_of(key.value());
+            if path.starts_with(but) {
+                continue;
+            }
+            if let Ok(FileRecord { state: State::Known { index, .. }, .. }) = decode(&path, value.value()) {
                 known.push(index);
             }
         }

@@ -15,6 +15,7 @@ pub mod song;
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
@@ -63,6 +64,8 @@ pub struct Parts {
     pub blocks: Arc<dyn Blocks>,
     /// Which of them the own library holds.
     pub catalogue: Arc<Catalogue>,
+    /// What was only played lies in this folder, and is on no shelf: nobody has kept it.
+    pub played: PathBuf,
     /// Which of them others serve.
     pub sources: Arc<dyn Sources>,
     /// Ends a listing that is being made.
@@ -162,7 +165,7 @@ impl Music {
         let lock = || self.rows.lock().unwrap_or_else(PoisonError::into_inner);
         let listing = match folder {
             Folder::Own => {
-                let indexes = self.parts.catalogue.known()?;
+                let indexes = self.parts.catalogue.known(&self.parts.played)?;
                 lock().list(folder, indexes, &|_| 0, &stop)?
             }
             Folder::Online => {

@@ -120,6 +120,7 @@ mod tests {
         let music = Arc::new(Music::new(Parts {
             blocks: blocks.clone(),
             catalogue: catalogue.clone(),
+            played: folder.path().join("played"),
             sources: sources.clone(),
             cancel: cancel.clone(),
         }));

@@ -250,6 +250,7 @@ impl<'c> Opening<'c> {
         let music = Arc::new(Music::new(music::Parts {
             blocks: Arc::new(ledger.clone()),
             catalogue,
+            played: self.data.played(),
             sources: sources.clone(),
             cancel: self.cancel.clone(),
         }));
