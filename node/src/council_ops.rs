@@ -17,13 +17,13 @@ use antiphon_proto::{
     },
 };
 use anyhow::{Context, bail};
-use rand::TryRng as _;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     failure::{Failure, Kind},
     peer::{Peer, council::Seat, select},
     search::Index,
+    system::random::random,
     token_ops::{self, EconomyLine},
 };
 
@@ -404,10 +404,8 @@ pub(crate) async fn propose(peer: &Peer, proposal: Proposal, heights: u64) -> an
     let seat = seat(peer)?;
     let (ledger, search) = (peer.ledger.clone(), peer.search.clone());
     let change = tokio::task::spawn_blocking(move || change(&ledger, &search, &proposal)).await??;
-    let mut nonce = [0; 16];
-    rand::rngs::SysRng.try_fill_bytes(&mut nonce).context("the system gives no randomness")?;
     let expires = peer.ledger.height().saturating_add(heights.max(1));
-    taken(seat.council.propose(CouncilAct::new(change, expires, nonce)).await)
+    taken(seat.council.propose(CouncilAct::new(change, expires, random()?)).await)
 }
 
 fn change(ledger: &Ledger, search: &Index, proposal: &Proposal) -> anyhow::Result<council_act::Change> {

@@ -1,6 +1,5 @@
 //! The web password and the passwords of apps, for commands.
 
-use rand::TryRng as _;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -8,7 +7,7 @@ use crate::{
     failure::{Failure, Kind},
     listener::Device,
     peer::Peer,
-    system::clock,
+    system::{clock, random::random},
 };
 
 /// The user name of apps: there is one listener.
@@ -52,18 +51,6 @@ pub fn line(device: &Device) -> Value {
         "id": device.id, "name": device.name, "user": device.user, "created_ms": device.created_ms,
         "used_ms": device.used_ms,
     })
-}
-
-/// Random bytes of the system.
-///
-/// # Errors
-/// When it gives none.
-pub fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
-    let mut random = [0; N];
-    rand::rngs::SysRng
-        .try_fill_bytes(&mut random)
-        .map_err(|error| anyhow::anyhow!("the system gives no randomness: {error}"))?;
-    Ok(random)
 }
 
 /// Does it.

@@ -7,7 +7,6 @@ use antiphon_proto::{
     wire::{Economy, Genesis},
 };
 use anyhow::Context;
-use rand::TryRng as _;
 use serde_json::json;
 
 use super::{
@@ -21,7 +20,7 @@ use crate::{
     genesis_file,
     ops::{self, Request},
     peer::Reach,
-    system::{clock, durable, keyfile},
+    system::{clock, durable, keyfile, random::random},
     token_ops::EconomyLine,
     tokens,
 };
@@ -36,9 +35,7 @@ pub(super) fn network(what: Network, output: &Output) -> anyhow::Result<()> {
                     member.parse::<PublicKey>().map_err(wrong)
                 })
                 .collect::<Result<Vec<_>, _>>()?;
-            let mut salt = [0; 16];
-            rand::rngs::SysRng.try_fill_bytes(&mut salt).context("the system gives no randomness")?;
-            let mut genesis = Genesis::new(&name, clock::now_ms().max(1), salt, &keys);
+            let mut genesis = Genesis::new(&name, clock::now_ms().max(1), random()?, &keys);
             genesis.stamp_bits = stamp_bits.unwrap_or(genesis.stamp_bits);
             genesis.batch_quota = batch_quota.unwrap_or(genesis.batch_quota);
             let economy = with(economy(floor, cap), parameters);

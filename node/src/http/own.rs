@@ -1,12 +1,10 @@
 //! What the listener's file knows, as the rest of the server asks it.
 
-use rand::TryRng as _;
-
 use super::guard::Logins;
 use crate::{
     listener::{Listener, Play as Entry, Token},
     stream::plays::{Journal, Play},
-    system::clock,
+    system::{clock, random::random},
 };
 
 /// Plays go into the journal, and count once half of the song was heard: as the ledger counts.
@@ -57,9 +55,7 @@ impl Logins for Web {
     }
 
     fn begin(&self, agent: &str) -> Option<String> {
-        let mut random = [0; 32];
-        rand::rngs::SysRng.try_fill_bytes(&mut random).ok()?;
-        let token = Token::new(random);
+        let token = Token::new(random().ok()?);
         Self::sure(self.0.begin_session(&token, agent, clock::now_ms()))?;
         Some(token.to_text())
     }

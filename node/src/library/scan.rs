@@ -98,6 +98,14 @@ pub struct Progress {
     pub registered: u64,
 }
 
+impl Progress {
+    /// Whether files are being looked for, or some that were found are not done.
+    #[must_use]
+    pub const fn is_running(&self) -> bool {
+        self.found > 0 && (!self.complete || self.done < self.found)
+    }
+}
+
 /// What is scanned.
 #[derive(Debug, Clone)]
 pub struct Targets {

@@ -12,7 +12,6 @@ use antiphon_proto::{NetworkId, wire::Genesis};
 use anyhow::{Context, bail};
 use libp2p::{Multiaddr, PeerId};
 use prometheus_client::registry::Registry;
-use rand::TryRng;
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -43,6 +42,7 @@ use crate::{
         clock,
         datadir::{DataDir, Lock},
         keyfile,
+        random::random,
     },
     wallet,
 };
@@ -302,8 +302,7 @@ impl<'c> Opening<'c> {
 
     /// Starts the network. The port is the same on every start.
     async fn network(&mut self, node_seed: &[u8; 32]) -> anyhow::Result<Network> {
-        let mut nonce = [0; 8];
-        rand::rngs::SysRng.try_fill_bytes(&mut nonce).context("the system gives no randomness")?;
+        let nonce: [u8; 8] = random()?;
         let serves = self.reach == Reach::Serve;
         let listens = serves && !self.is_nameless();
         let listen = if listens { self.listen()? } else { Vec::new() };
@@ -425,9 +424,7 @@ impl<'c> Opening<'c> {
             );
         }
         let member = keyfile::load_or_create(&self.data.key("member"))?;
-        let mut salt = [0; 16];
-        rand::rngs::SysRng.try_fill_bytes(&mut salt).context("the system gives no randomness")?;
-        let genesis = Genesis::new("", clock::now_ms().max(1), salt, &[member.public()]);
+        let genesis = Genesis::new("", clock::now_ms().max(1), random()?, &[member.public()]);
         report(&format!("starting a network of one's own: {}", genesis.network_id()));
         Ok(genesis)
     }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use antiphon_p2p::Listener;
+use antiphon_proto::wire::Song;
 use anyhow::Context;
 use tokio::{
     sync::{oneshot, watch},
@@ -44,6 +45,8 @@ enum Stage {
 
 /// A song that comes from others, or has come. The download ends when this is dropped.
 pub(super) struct Coming {
+    /// Which song it is.
+    pub(super) song: Arc<Song>,
     stage: watch::Sender<Stage>,
     /// How far it is, and who sends it.
     pub(super) progress: watch::Sender<GetProgress>,
@@ -72,13 +75,15 @@ impl Drop for Reading {
 impl Coming {
     pub(super) fn begin(peer: &Arc<Peer>, selected: Selected, choices: Vec<Choice>) -> Arc<Self> {
         let coming = Arc::new(Self {
+            song: Arc::new(selected.song),
             stage: watch::Sender::new(Stage::Asking),
             progress: watch::Sender::new(GetProgress::default()),
             readers: AtomicUsize::new(0),
             used: Mutex::new(Instant::now()),
             work: Mutex::new(None),
         });
-        let work = Work { peer: peer.clone(), of: Arc::downgrade(&coming), selected, choices };
+        let song = coming.song.clone();
+        let work = Work { peer: peer.clone(), of: Arc::downgrade(&coming), song, choices };
         let task = AbortOnDropHandle::new(tokio::spawn(work.run()));
         *coming.work.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
         coming
@@ -177,7 +182,7 @@ fn stopped() -> Failure {
 struct Work {
     peer: Arc<Peer>,
     of: Weak<Coming>,
-    selected: Selected,
+    song: Arc<Song>,
     choices: Vec<Choice>,
 }
 
@@ -241,7 +246,7 @@ impl Work {
             }
             came
         };
-        let fetched = fetching.listen(folder, &self.selected.song, choice, hand_over, &progress);
+        let fetched = fetching.listen(folder, &self.song, choice, hand_over, &progress);
         let (fetched, came) = tokio::join!(fetched, announced);
         let got = fetched.map_err(|error| (error, came))?;
         let path = got.path().to_owned();

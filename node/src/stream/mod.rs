@@ -164,28 +164,26 @@ impl Streams {
         let Some(peer) = self.0.peer.upgrade() else {
             return Err(Failure::new(Kind::Failed, "the peer is stopping"));
         };
-        let failed = |error: anyhow::Error| Failure::of(&error);
-        let asked = peer.clone();
-        let found = tokio::task::spawn_blocking(move || find(&asked, index)).await;
-        let found = found.map_err(|error| failed(error.into()))?.map_err(failed)?;
-        let Found { song, choices, here } = found;
-        let open = self.table().get(&index).cloned();
         // What others have just sent still is theirs: players fetch ahead, and tell of the play only then.
-        if let Some((file, choice)) = here.filter(|_| open.as_ref().is_none_or(|coming| coming.has_failed()))
-        {
-            return Ok(opened(index, song, &choice, Source::Here(file)));
-        }
+        let open = self.table().get(&index).filter(|coming| !coming.has_failed()).cloned();
         let coming = match open {
-            Some(coming) if !coming.has_failed() => coming,
-            _ => {
-                let selected = Selected { index, song: (*song).clone(), content: None };
+            Some(coming) => coming,
+            None => {
+                let failed = |error: anyhow::Error| Failure::of(&error);
+                let asked = peer.clone();
+                let found = tokio::task::spawn_blocking(move || find(&asked, index)).await;
+                let Found { selected, choices, here } =
+                    found.map_err(|error| failed(error.into()))?.map_err(failed)?;
+                if let Some((file, choice)) = here {
+                    return Ok(opened(index, Arc::new(selected.song), &choice, Source::Here(file)));
+                }
                 peer.check_terms(&selected).await.map_err(failed)?;
                 self.begin(&peer, selected, choices)?
             }
         };
         coming.touch();
         let choice = coming.choice().await?;
-        Ok(opened(index, song, &choice, Source::Coming(coming)))
+        Ok(opened(index, coming.song.clone(), &choice, Source::Coming(coming)))
     }
 
     fn begin(
@@ -226,7 +224,7 @@ fn opened(index: u64, song: Arc<Song>, choice: &Choice, source: Source) -> Opene
 
 /// What is known of a song before anybody is asked.
 struct Found {
-    song: Arc<Song>,
+    selected: Selected,
     choices: Vec<Choice>,
     here: Option<(Arc<File>, Choice)>,
 }
@@ -248,5 +246,5 @@ fn find(peer: &Peer, index: u64) -> anyhow::Result<Found> {
             }
         }
     }
-    Ok(Found { song: Arc::new(selected.song), choices, here })
+    Ok(Found { selected, choices, here })
 }

@@ -5,4 +5,5 @@ pub mod datadir;
 pub mod durable;
 pub mod keyfile;
 pub mod pathhex;
+pub mod random;
 pub mod sample;

@@ -1,6 +1,5 @@
 //! What there is to hear: the own library, and what is online now.
 
-use antiphon_proto::wire::TermsKind;
 use axum::{Json, extract::State};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -10,6 +9,7 @@ use super::{
     extract::{Asked, MOST, Named, PageQuery},
 };
 use crate::{
+    export::json::terms_kind,
     http::problem::Problem,
     music::{
         Folder,
@@ -73,18 +73,8 @@ pub(in crate::http) fn song(shelf: &Shelf, track: &Track) -> Value {
         "genre": &*about.genre, "year": track.year, "track": track.track, "disc": track.disc,
         "duration_ms": track.duration_ms, "created_ms": track.created_ms, "sources": track.sources,
         "bytes": file.bytes, "container": file.container.extension(), "content": file.content.to_string(),
-        "terms": terms(track.terms), "price_units": track.price, "price_tokens": tokens::format(track.price),
+        "terms": terms_kind(track.terms.into()), "price_units": track.price, "price_tokens": tokens::format(track.price),
     })
-}
-
-/// What a song asks, in one word.
-pub(in crate::http) const fn terms(kind: TermsKind) -> &'static str {
-    match kind {
-        TermsKind::Open => "open",
-        TermsKind::PayPerPlay => "pay_per_play",
-        TermsKind::Purchase => "purchase",
-        TermsKind::Grant => "grant",
-    }
 }
 
 fn album(shelf: &Shelf, album: &Album) -> Value {

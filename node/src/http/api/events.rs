@@ -13,7 +13,7 @@ use futures::Stream;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use super::{Shared, player};
+use super::{Shared, library, player};
 use crate::http::{App, problem::Problem};
 
 /// Listeners at the same time: a page has one.
@@ -58,11 +58,7 @@ impl Changes {
                 json!({ "version": version, "peers": online.peers(), "files": online.indexes().count() })
             }
             "library" => json!({ "version": app.peer.music.changes().borrow().own }),
-            "scan" => {
-                let scan = app.peer.library.progress().borrow().clone();
-                let running = scan.found > 0 && (!scan.complete || scan.done < scan.found);
-                json!({ "running": running, "found": scan.found, "done": scan.done, "registered": scan.registered })
-            }
+            "scan" => library::scanning(app),
             "ledger" => json!({ "size": app.peer.ledger.size(), "height": app.peer.ledger.height() }),
             _ => {
                 let mut playing = player::playing(app);

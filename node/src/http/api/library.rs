@@ -25,13 +25,19 @@ pub(in crate::http) async fn state(app: &App) -> Result<Value, Problem> {
     let counts = tokio::task::spawn_blocking(move || (library.folders(), library.counts())).await;
     let (folders, counts) = counts.map_err(anyhow::Error::from)?;
     let counts = counts.map_err(anyhow::Error::from)?;
-    let scan = app.peer.library.progress().borrow().clone();
-    let running = scan.found > 0 && (!scan.complete || scan.done < scan.found);
     Ok(json!({
         "folders": folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>(),
         "files": counts.files, "songs": counts.known, "pending": counts.pending, "skipped": counts.skipped,
-        "scan": { "running": running, "found": scan.found, "done": scan.done, "registered": scan.registered },
+        "scan": scanning(app),
     }))
+}
+
+/// How far a scan is.
+pub(super) fn scanning(app: &App) -> Value {
+    let scan = app.peer.library.progress().borrow().clone();
+    json!({
+        "running": scan.is_running(), "found": scan.found, "done": scan.done, "registered": scan.registered,
+    })
 }
 
 /// A folder on the peer's machine.
@@ -83,7 +89,8 @@ async fn existing(path: &str) -> Result<PathBuf, Problem> {
     }
 }
 
-fn begin(app: &App, folders: Vec<PathBuf>) {
+/// Begins to read these folders.
+pub(in crate::http) fn begin(app: &App, folders: Vec<PathBuf>) {
     let library = app.peer.library.clone();
     let targets = Targets { paths: outermost(folders), absent_is_gone: false };
     app.peer.spawn(async move {

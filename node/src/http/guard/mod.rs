@@ -9,14 +9,14 @@ pub mod attempts;
 pub mod policy;
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Redirect, Response},
 };
@@ -33,6 +33,13 @@ const COOKIE_SECONDS: u64 = 30 * 24 * 3_600;
 /// Where a request came from.
 #[derive(Debug, Clone, Copy)]
 pub struct Client(pub SocketAddr);
+
+impl Client {
+    /// The address that a request came from; none of anybody's where the server did not say.
+    pub(in crate::http) fn ip(extensions: &Extensions) -> IpAddr {
+        extensions.get::<Self>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |client| client.0.ip())
+    }
+}
 
 /// The web password and the sessions that it has begun.
 pub trait Logins: Send + Sync {
@@ -271,8 +278,7 @@ pub async fn watch(State(guard): State<Arc<Guard>>, request: Request, next: Next
         return Problem::new(status, refused.to_string()).into_response();
     }
     if area == Area::Own {
-        let client = request.extensions().get::<Client>().map(|client| client.0.ip());
-        let client = client.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
+        let client = Client::ip(request.extensions());
         let wants_page = !path.starts_with("/api/")
             && text(headers, &header::ACCEPT).is_some_and(|kinds| kinds.contains("text/html"));
         if let Err(denied) = guard.may_see(client, headers) {

@@ -111,7 +111,7 @@ async fn shelf(app: &App, folder: Folder, asked: &Asked) -> Answer {
     let part = pager.part();
     let (folders, peers) = around(app).await?;
     let scan = app.peer.library.progress().borrow().clone();
-    let running = own && scan.found > 0 && (!scan.complete || scan.done < scan.found);
+    let running = own && scan.is_running();
     let mut main = ShelfMain {
         heading,
         path,

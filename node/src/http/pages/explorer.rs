@@ -26,7 +26,7 @@ use crate::{
         },
         problem::Problem,
     },
-    ops::{LedgerNumbers, Request},
+    ops::{self, LedgerNumbers, Request},
     search,
     token_ops::{self, Balance, HistoryLine, SongReport},
     tokens,
@@ -40,8 +40,7 @@ const POINTS: usize = 200;
 
 /// Asks what a command would ask.
 async fn asked<T: DeserializeOwned>(app: &App, request: Request) -> Result<T, Failed> {
-    let value = ask(app, request).await?.0;
-    serde_json::from_value(value).map_err(|error| anyhow::Error::from(error).into())
+    Ok(ops::read(ask(app, request).await?.0)?)
 }
 
 /// A block in a list.
@@ -339,7 +338,7 @@ pub(super) async fn find(State(app): Shared, Asked(Find { q }): Asked<Find>) -> 
             }
         } else if hash {
             let q = q.to_ascii_lowercase();
-            return Ok(Ok(match crate::ops::block_index(&ledger, &index, &q) {
+            return Ok(Ok(match ops::block_index(&ledger, &index, &q) {
                 Ok(found) => see(&format!("/explorer/block/{found}")),
                 // No song and no file: whoever has a key has an account.
                 Err(_) => see(&format!("/explorer/account/{q}")),

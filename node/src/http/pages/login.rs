@@ -4,7 +4,7 @@ use askama::Template;
 use axum::{
     Form,
     extract::{Query, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{Extensions, HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
@@ -57,14 +57,13 @@ pub(super) struct Said {
 /// Begins a session.
 pub(super) async fn login(
     State(app): Shared,
-    client: Option<axum::Extension<Client>>,
+    extensions: Extensions,
     headers: HeaderMap,
     Form(said): Form<Said>,
 ) -> Answer {
     let next = local(said.next.as_deref());
-    let ip = client.map_or(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), |client| client.0.0.ip());
     let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or("a browser");
-    match app.guard.login(ip, said.password, agent.to_owned()).await {
+    match app.guard.login(Client::ip(&extensions), said.password, agent.to_owned()).await {
         Ok(cookie) => Ok(with_cookie(cookie, next)),
         Err(problem) => {
             let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::UNAUTHORIZED);

@@ -5,7 +5,6 @@ use axum::{
     Form,
     extract::{Path, State},
 };
-use rand::TryRng as _;
 use serde::Deserialize;
 
 use super::{
@@ -15,7 +14,7 @@ use super::{
 use crate::{
     http::{api::player::song_index, problem::Problem},
     listener::{Edit, PlaylistId},
-    system::clock,
+    system::{clock, random::random},
 };
 
 /// A playlist in the list of them.
@@ -50,13 +49,6 @@ pub(super) async fn all(State(app): Shared) -> Answer {
 pub(super) struct New {
     name: String,
     song: Option<String>,
-}
-
-/// So many random bytes.
-pub(super) fn random<const N: usize>() -> Result<[u8; N], Failed> {
-    let mut bytes = [0; N];
-    rand::rngs::SysRng.try_fill_bytes(&mut bytes).map_err(|error| anyhow::anyhow!("{error}"))?;
-    Ok(bytes)
 }
 
 fn named(name: &str) -> Result<String, Failed> {

@@ -7,19 +7,18 @@ use axum::{
 };
 use serde::Deserialize;
 
-use super::{Answer, Page as Shown, Shared, blocking, playlists::random, see, views};
+use super::{Answer, Page as Shown, Shared, blocking, see, views};
 use crate::{
     http::{api::library, problem::Problem},
     listener::{Device, ListenerError, SessionId},
-    system::clock,
+    system::{clock, random::random},
+    web_ops,
 };
 
 /// Name of the setting for looks.
 pub(super) const THEME: &str = "theme";
 /// How long a new password is shown.
 const SHOWN_MS: u64 = 600_000;
-/// User name of apps when none is given.
-const USER: &str = "listener";
 
 /// An app's password in the list.
 struct AppRow {
@@ -150,7 +149,7 @@ pub(super) async fn apps(State(app): Shared, Form(form): Form<AppForm>) -> Answe
     let random = random()?;
     let made = blocking(move || {
         let name = if form.name.trim().is_empty() { "An app" } else { form.name.trim() };
-        let user = if form.user.trim().is_empty() { USER } else { form.user.trim() };
+        let user = if form.user.trim().is_empty() { web_ops::USER } else { form.user.trim() };
         listener.add_device(name, user, random, clock::now_ms())
     });
     Ok(see(&format!("/settings?app={}", made.await?.id)))
@@ -177,8 +176,9 @@ pub(super) async fn password(State(app): Shared, Form(form): Form<PasswordForm>)
     if form.password != form.again {
         return Err(Problem::bad("The two passwords are not the same.").into());
     }
-    if form.password.chars().count() < 8 {
-        return Err(Problem::bad("A password needs 8 letters or more.").into());
+    if form.password.chars().count() < web_ops::SHORTEST {
+        let message = format!("A password needs {} letters or more.", web_ops::SHORTEST);
+        return Err(Problem::bad(message).into());
     }
     let salt = random()?;
     blocking(move || listener.set_password(form.password.as_bytes(), salt)).await?;

@@ -7,9 +7,12 @@ use axum::{
 };
 use serde::Deserialize;
 
-use super::{Answer, Failed, Page as Shown, Shared, see, views};
+use super::{Answer, Page as Shown, Shared, see, views};
 use crate::{
-    http::{App, api::player::song_index, problem::Problem},
+    http::{
+        api::{ask, player::song_index},
+        problem::Problem,
+    },
     ops::{self, Request},
     token_ops::{self, History, HistoryLine, record::Wanted},
     tokens,
@@ -47,11 +50,6 @@ pub(super) struct Done {
     done: Option<u64>,
 }
 
-async fn ask(app: &App, request: Request) -> Result<serde_json::Value, Failed> {
-    let (music, _) = tokio::sync::mpsc::channel(1);
-    Ok(Box::pin(ops::execute(&app.peer, request, Some(&app.running), &|_| {}, music)).await?)
-}
-
 /// The account.
 pub(super) async fn wallet(State(app): Shared, Query(done): Query<Done>) -> Answer {
     let mut main = WalletMain {
@@ -65,7 +63,7 @@ pub(super) async fn wallet(State(app): Shared, Query(done): Query<Done>) -> Answ
     };
     if app.peer.wallet.is_some() {
         let balance = token_ops::balance(&app.peer, None).await?;
-        let history: History = ops::read(ask(&app, Request::WalletHistory { limit: ENTRIES }).await?)?;
+        let history: History = ops::read(ask(&app, Request::WalletHistory { limit: ENTRIES }).await?.0)?;
         main.balance = tokens::words(balance.units);
         main.escrow = (balance.escrow_units > 0).then(|| tokens::words(balance.escrow_units));
         main.key = Some(balance.key);
@@ -134,7 +132,7 @@ pub(super) async fn send(State(app): Shared, Form(transfer): Form<Transfer>) -> 
         return Shown::show("Confirm", "wallet", &main);
     }
     let wanted = Wanted::Send { to, units, memo: transfer.memo };
-    let done = ask(&app, Request::WalletRecord { wanted }).await?;
+    let done = ask(&app, Request::WalletRecord { wanted }).await?.0;
     Ok(see(&format!("/wallet?done={}", done["index"].as_u64().unwrap_or_default())))
 }
 
@@ -173,6 +171,6 @@ pub(super) async fn buy(State(app): Shared, Path(id): Path<String>, Form(price):
         return Shown::show("Buy", "wallet", &main);
     }
     let wanted = Wanted::Buy { song: format!("#{index}"), price: Some(price.price_units) };
-    ask(&app, Request::WalletRecord { wanted }).await?;
+    drop(ask(&app, Request::WalletRecord { wanted }).await?);
     Ok(see(&format!("/song/{id}")))
 }

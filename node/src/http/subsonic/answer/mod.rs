@@ -20,7 +20,7 @@ mod tests;
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -100,8 +100,7 @@ impl Rest {
         if let Handler::Open(method) = handler {
             return Ok(Reply::Body(method(&self.app)));
         }
-        let client = parts.extensions.get::<Client>().map(|client| client.0.ip());
-        let client = client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let client = Client::ip(&parts.extensions);
         let rest = self.clone();
         let (device, params) =
             blocking(move || rest.login(&params, client).map(|device| (device, params))).await?;

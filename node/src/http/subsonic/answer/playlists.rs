@@ -13,8 +13,7 @@ use super::{
 };
 use crate::{
     listener::{Edit, Playlist, PlaylistId},
-    system::clock,
-    web_ops,
+    system::{clock, random::random},
 };
 
 fn id(ask: &Ask, name: &str) -> Result<PlaylistId, SubsonicError> {
@@ -79,8 +78,7 @@ pub(super) fn create(ask: &Ask) -> Answer {
         return shown(ask, id);
     }
     let name = name.ok_or_else(|| SubsonicError::missing("name"))?;
-    let random =
-        web_ops::random().map_err(|error| SubsonicError::saying(Code::Generic, error.to_string()))?;
+    let random = random().map_err(|error| SubsonicError::saying(Code::Generic, error.to_string()))?;
     let id = kept(listener.create_playlist(name, &songs, random, clock::now_ms()))?;
     shown(ask, id)
 }

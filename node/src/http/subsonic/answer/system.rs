@@ -8,10 +8,7 @@ use super::{
     Answer,
     ask::Ask,
 };
-use crate::{
-    http::App,
-    library::{folders::outermost, scan::Targets},
-};
+use crate::http::{App, api::library};
 
 pub(super) fn ping(_: &Ask) -> Answer {
     Ok(Body::Empty)
@@ -59,11 +56,10 @@ pub(super) fn users(ask: &Ask) -> Answer {
 }
 
 fn scanning(ask: &Ask) -> Answer {
-    let library = &ask.app().peer.library;
-    let counts = library.counts();
+    let files = &ask.app().peer.library;
+    let counts = files.counts();
     let counts = counts.map_err(|error| SubsonicError::saying(Code::Generic, error.to_string()))?;
-    let scan = library.progress().borrow().clone();
-    let scanning = scan.found > 0 && (!scan.complete || scan.done < scan.found);
+    let scanning = files.progress().borrow().is_running();
     Ok(Body::ScanStatus(ScanStatus { scanning, count: counts.known }))
 }
 
@@ -72,14 +68,7 @@ pub(super) fn scan_status(ask: &Ask) -> Answer {
 }
 
 pub(super) fn start_scan(ask: &Ask) -> Answer {
-    let peer = &ask.app().peer;
-    let library = peer.library.clone();
-    let targets = Targets { paths: outermost(library.folders()), absent_is_gone: false };
-    peer.spawn(async move {
-        if let Err(error) = library.scan(targets).await {
-            tracing::error!(%error, "the scan ended early");
-        }
-    });
+    library::begin(ask.app(), ask.app().peer.library.folders());
     scanning(ask)
 }
 
