@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     export::{self, Outputs},
     failure::{Failure, Kind},
-    ops::{Running, Tell, block_index, with_progress},
+    ops::{NamedBlocks, Running, Tell, with_progress},
     peer::Peer,
     system::pathhex,
 };
@@ -119,9 +119,9 @@ impl Councils {
 /// # Errors
 /// [`Kind::NotFound`] when there is no such block, or no checkpoint over it yet.
 pub async fn proof(peer: &Peer, what: String) -> anyhow::Result<Value> {
-    let (ledger, search) = (peer.ledger.clone(), peer.search.clone());
+    let (ledger, named) = (peer.ledger.clone(), NamedBlocks::of(peer));
     tokio::task::spawn_blocking(move || {
-        let index = block_index(&ledger, &search, &what)?;
+        let index = named.index(&what)?;
         let size = ledger.size();
         if index >= size {
             let message = format!("there is no block {index}; the ledger has {size}");

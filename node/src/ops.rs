@@ -1,11 +1,17 @@
 //! What commands do, whether a running peer does it for them or they open the data directory themselves.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use antiphon_fingerprint::Analyzer;
 use antiphon_ledger::Ledger;
 use antiphon_p2p::Network;
-use antiphon_proto::wire::{Block, Song, block::Body};
+use antiphon_proto::{
+    BlockHash,
+    wire::{Block, Song, block::Body},
+};
 use anyhow::Context;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -15,6 +21,7 @@ use tokio::sync::{mpsc, watch};
 use crate::{
     config::Mode,
     council_ops::{self, Proposal},
+    explorer::Explorer,
     export::{self, Outputs},
     failure::{Failure, Kind},
     ledger_ops::{self, Councils},
@@ -489,9 +496,9 @@ fn ledger_numbers(peer: &Peer) -> LedgerNumbers {
 }
 
 async fn ledger_show(peer: &Peer, what: String) -> anyhow::Result<Value> {
-    let (ledger, search) = (peer.ledger.clone(), peer.search.clone());
+    let (ledger, named) = (peer.ledger.clone(), NamedBlocks::of(peer));
     tokio::task::spawn_blocking(move || {
-        let (index, size) = (block_index(&ledger, &search, &what)?, ledger.size());
+        let (index, size) = (named.index(&what)?, ledger.size());
         let bytes = ledger.block(index)?.ok_or_else(|| {
             Failure::new(Kind::NotFound, format!("there is no block {index}; the ledger has {size}"))
         })?;
@@ -509,14 +516,41 @@ async fn ledger_show(peer: &Peer, what: String) -> anyhow::Result<Value> {
     .await?
 }
 
-/// The block that somebody means: an index, or a song.
-///
-/// # Errors
-/// [`Kind::NotFound`] or [`Kind::Usage`], as [`select::select`].
-pub(crate) fn block_index(ledger: &Ledger, search: &Index, what: &str) -> anyhow::Result<u64> {
-    match what.trim_start_matches('#').parse::<u64>() {
-        Ok(index) => Ok(index),
-        Err(_) => Ok(select::select(ledger, search, what)?.index),
+/// Blocks as people name them.
+pub(crate) struct NamedBlocks {
+    ledger: Ledger,
+    search: Arc<Index>,
+    explorer: Option<Arc<Explorer>>,
+}
+
+impl NamedBlocks {
+    /// Those of a peer.
+    pub(crate) fn of(peer: &Peer) -> Self {
+        Self { ledger: peer.ledger.clone(), search: peer.search.clone(), explorer: peer.open_explorer() }
+    }
+
+    /// The block that somebody means: an index, a song, or, where explorers are answered, the hash of a block.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] or [`Kind::Usage`], as [`select::select`].
+    pub(crate) fn index(&self, what: &str) -> anyhow::Result<u64> {
+        match what.trim_start_matches('#').parse::<u64>() {
+            Ok(index) => Ok(index),
+            Err(_) => match self.hashed(what)? {
+                Some(index) => Ok(index),
+                None => Ok(select::select(&self.ledger, &self.search, what)?.index),
+            },
+        }
+    }
+
+    fn hashed(&self, what: &str) -> anyhow::Result<Option<u64>> {
+        let (Some(explorer), Ok(hash)) = (&self.explorer, what.parse::<BlockHash>()) else { return Ok(None) };
+        for index in explorer.with_hash(&hash)? {
+            if self.ledger.block(index)?.is_some_and(|bytes| BlockHash::of(&bytes) == hash) {
+                return Ok(Some(index));
+            }
+        }
+        Ok(None)
     }
 }
 

@@ -183,6 +183,51 @@ fn songs_of_others_are_streams() {
 }
 
 #[test]
+fn what_is_to_be_kept_outlives_everybody() {
+    let (artist, serving, listener, listening) = two(2, 10);
+    let song = get(&listening, "/api/v1/songs").json()["songs"][0].clone();
+    serving.stop();
+    wait_for("the songs to leave", || {
+        let page = get(&listening, "/api/v1/songs?shelf=online").json();
+        page["songs"].as_array().unwrap().is_empty().then_some(())
+    });
+    let download = |peer: &Peer| get(peer, "/api/v1/downloads").json()["downloads"][0].clone();
+    assert_eq!(post(&listening, "/api/v1/downloads", &json!({ "songs": [song["id"]] })).status, 202);
+    let paused = wait_for("the download to wait for somebody", || {
+        let download = download(&listening);
+        (download["state"] == "paused").then_some(download)
+    });
+    assert!(paused["error"].as_str().unwrap().contains("online"), "{paused}");
+    // Killed, without a word.
+    drop(listening);
+
+    let serving = artist.up(&[artist.music().to_str().unwrap()]);
+    let listening =
+        listener.up(&[listener.music().to_str().unwrap(), "--peer-vps", &serving.address("quic")]);
+    assert_eq!(download(&listening)["id"], paused["id"]);
+    let done = wait_for("the download to go on", || {
+        let download = download(&listening);
+        (download["state"] == "done").then_some(download)
+    });
+    assert!(fs::read(done["path"].as_str().unwrap()).unwrap() == file_of(&artist, &song));
+
+    // One that nobody wants any more does not come back.
+    let last = get(&listening, "/api/v1/songs?shelf=online").json()["songs"][1]["id"].clone();
+    serving.stop();
+    wait_for("the songs to leave again", || {
+        let page = get(&listening, "/api/v1/songs?shelf=online").json();
+        page["songs"].as_array().unwrap().is_empty().then_some(())
+    });
+    let taken = post(&listening, "/api/v1/downloads", &json!({ "songs": [last] })).json();
+    let path = format!("/api/v1/downloads/{}", taken["downloads"][0]["id"]);
+    wait_for("it to wait", || (download(&listening)["state"] == "paused").then_some(()));
+    assert_eq!(send(&listening, "DELETE", &path, &[], None).status, 200);
+    drop(listening);
+    let listening = listener.up(&[listener.music().to_str().unwrap()]);
+    assert_eq!(get(&listening, "/api/v1/downloads").json()["downloads"], json!([]));
+}
+
+#[test]
 fn who_is_answered() {
     let machine = Machine::new();
     tunes(&machine.music(), 0..1, 10);

@@ -1,25 +1,32 @@
-//! The index on disk: one redb file, some ten bytes for each block that is no music.
+//! The index on disk: one redb file, some twenty bytes a block.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
-use antiphon_proto::NetworkId;
+use antiphon_proto::{BlockHash, NetworkId, PublicKey};
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 
-use super::Found;
+use super::{
+    Found, Seen,
+    hashes::{self, HASHES, Tail},
+    songs::{self, SONGS},
+};
 
 /// Ledger indexes of blocks that are neither songs nor variants.
 const OTHERS: TableDefinition<u64, ()> = TableDefinition::new("others");
 /// Number of a settlement to index, height, time, plays, receipts, minted, burned, supply after it.
 const EPOCHS: TableDefinition<u64, Line> = TableDefinition::new("epochs");
-/// `version`, `covered`.
+/// `version`; `covered`: blocks that were looked at; `hashed`: of these, blocks whose hashes are on the disk.
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 /// The network whose ledger it is.
 const NETWORK: TableDefinition<(), &[u8; 32]> = TableDefinition::new("network");
 
 type Line = (u64, u64, u64, u32, u32, u64, u64, u64);
 
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 /// Page cache.
 const CACHE_BYTES: usize = 1024 * 1024;
 /// Entries of one answer.
@@ -53,6 +60,19 @@ impl EpochLine {
         let (index, height, time_ms, plays, receipts, minted_units, burned_units, supply_units) = line;
         Self { number, index, height, time_ms, plays, receipts, minted_units, burned_units, supply_units }
     }
+
+    const fn value(&self) -> Line {
+        (
+            self.index,
+            self.height,
+            self.time_ms,
+            self.plays,
+            self.receipts,
+            self.minted_units,
+            self.burned_units,
+            self.supply_units,
+        )
+    }
 }
 
 /// Why the index cannot be used.
@@ -77,11 +97,12 @@ macro_rules! from_redb {
 }
 from_redb!(DatabaseError, TransactionError, TableError, StorageError, CommitError, SetDurabilityError);
 
-type Result<T> = std::result::Result<T, ExplorerError>;
+pub(super) type Result<T> = std::result::Result<T, ExplorerError>;
 
 /// The index. Every method blocks on the disk.
 pub struct Explorer {
     database: Database,
+    tail: Mutex<Tail>,
 }
 
 impl Explorer {
@@ -113,6 +134,8 @@ impl Explorer {
         {
             write.open_table(OTHERS)?;
             write.open_table(EPOCHS)?;
+            write.open_table(HASHES)?;
+            write.open_table(SONGS)?;
             let mut meta = write.open_table(META)?;
             let version = meta.get("version")?.map(|version| version.value());
             let mut networks = write.open_table(NETWORK)?;
@@ -126,7 +149,7 @@ impl Explorer {
             networks.insert((), &network.0)?;
         }
         write.commit()?;
-        Ok(Some(Self { database }))
+        Ok(Some(Self { database, tail: Mutex::default() }))
     }
 
     /// Blocks that it has looked at.
@@ -134,46 +157,85 @@ impl Explorer {
     /// # Errors
     /// [`ExplorerError::Database`].
     pub fn covered(&self) -> Result<u64> {
+        self.number("covered")
+    }
+
+    fn number(&self, name: &str) -> Result<u64> {
         let read = self.database.begin_read()?;
-        Ok(read.open_table(META)?.get("covered")?.map_or(0, |covered| covered.value()))
+        Ok(read.open_table(META)?.get(name)?.map_or(0, |number| number.value()))
+    }
+
+    fn tail(&self) -> MutexGuard<'_, Tail> {
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes sure that the hashes of these blocks are known: those that fill no segment are in memory only.
+    pub(super) fn hash_again(
+        &self,
+        covered: u64,
+        hash: &mut dyn FnMut(u64) -> Result<Option<BlockHash>>,
+    ) -> Result<()> {
+        let hashed = self.number("hashed")?;
+        if (self.tail().first(), self.tail().end()) == (hashed, covered) {
+            return Ok(());
+        }
+        let mut tail = Tail::from(hashed);
+        for index in hashed..covered {
+            let missing = || ExplorerError::Ledger(format!("block {index} is missing"));
+            tail.push(&hash(index)?.ok_or_else(missing)?.0);
+        }
+        *self.tail() = tail;
+        Ok(())
     }
 
     pub(super) fn clear(&self) -> Result<()> {
         let write = self.database.begin_write()?;
         write.delete_table(OTHERS)?;
         write.delete_table(EPOCHS)?;
+        write.delete_table(HASHES)?;
+        write.delete_table(SONGS)?;
         write.open_table(OTHERS)?;
         write.open_table(EPOCHS)?;
-        write.open_table(META)?.insert("covered", 0)?;
+        write.open_table(HASHES)?;
+        write.open_table(SONGS)?;
+        {
+            let mut meta = write.open_table(META)?;
+            meta.insert("covered", 0)?;
+            meta.insert("hashed", 0)?;
+        }
         write.commit()?;
+        *self.tail() = Tail::default();
         Ok(())
     }
 
-    pub(super) fn add(&self, covered: u64, found: &[(u64, Found)]) -> Result<()> {
+    /// Adds blocks that follow those before. What fails is done again, with [`Self::hash_again`] first.
+    pub(super) fn add(&self, covered: u64, found: &[Seen]) -> Result<()> {
+        let mut tail = self.tail();
         let mut write = self.database.begin_write()?;
         // It can be made anew: a power cut may take the last of it.
         write.set_durability(Durability::None)?;
         {
             let (mut others, mut epochs) = (write.open_table(OTHERS)?, write.open_table(EPOCHS)?);
-            for (index, found) in found {
-                if !matches!(found, Found::Music) {
-                    others.insert(index, ())?;
+            let (mut hashes, mut songs) = (write.open_table(HASHES)?, songs::More::default());
+            let mut meta = write.open_table(META)?;
+            for Seen { index, hash, found } in found {
+                match found {
+                    Found::Song(keys) => songs.add(keys, *index),
+                    Found::Variant => {}
+                    Found::Other => drop(others.insert(index, ())?),
+                    Found::Epoch(line) => {
+                        others.insert(index, ())?;
+                        epochs.insert(line.number, line.value())?;
+                    }
                 }
-                if let Found::Epoch(line) = found {
-                    let value = (
-                        line.index,
-                        line.height,
-                        line.time_ms,
-                        line.plays,
-                        line.receipts,
-                        line.minted_units,
-                        line.burned_units,
-                        line.supply_units,
-                    );
-                    epochs.insert(line.number, value)?;
+                tail.push(&hash.0);
+                if tail.is_full() {
+                    tail.write(&mut hashes)?;
+                    meta.insert("hashed", tail.first())?;
                 }
             }
-            write.open_table(META)?.insert("covered", covered)?;
+            songs.write(&mut write.open_table(SONGS)?)?;
+            meta.insert("covered", covered)?;
         }
         write.commit()?;
         Ok(())
@@ -188,6 +250,26 @@ impl Explorer {
         let table = read.open_table(OTHERS)?;
         let found = table.range(..below)?.rev().take(limit.min(PAGE));
         found.map(|entry| Ok(entry?.0.value())).collect()
+    }
+
+    /// Blocks that may have this hash, mostly one or none.
+    ///
+    /// # Errors
+    /// [`ExplorerError::Database`].
+    pub fn with_hash(&self, hash: &BlockHash) -> Result<Vec<u64>> {
+        // Held while the disk is read: a segment must not move there in between.
+        let tail = self.tail();
+        let read = self.database.begin_read()?;
+        hashes::find(&read.open_table(HASHES)?, &tail, &hash.0)
+    }
+
+    /// Songs below an index that may name this key, the newest first, at most [`PAGE`].
+    ///
+    /// # Errors
+    /// [`ExplorerError::Database`].
+    pub fn songs_of(&self, key: &PublicKey, below: u64, limit: usize) -> Result<Vec<u64>> {
+        let read = self.database.begin_read()?;
+        songs::find(&read.open_table(SONGS)?, key, below, limit.min(PAGE))
     }
 
     /// Settlements below a number, the newest first, at most [`PAGE`].
@@ -238,7 +320,7 @@ impl Explorer {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::hashes::SEGMENT, *};
 
     fn line(number: u64) -> EpochLine {
         EpochLine {
@@ -260,8 +342,8 @@ mod tests {
         let path = dir.path().join("explorer.redb");
         let explorer = Explorer::open(&path, &NetworkId([1; 32])).unwrap();
         assert_eq!((explorer.covered().unwrap(), explorer.last_epoch().unwrap()), (0, None));
-        let mut found: Vec<(u64, Found)> = vec![(0, Found::Music), (1, Found::Other)];
-        found.extend((1..=50).map(|number| (10 * number, Found::Epoch(line(number)))));
+        let mut found = vec![seen(0, Found::Variant), seen(1, Found::Other)];
+        found.extend((1..=50).map(|number| seen(10 * number, Found::Epoch(line(number)))));
         explorer.add(501, &found).unwrap();
         assert_eq!(explorer.covered().unwrap(), 501);
         assert_eq!(explorer.others(21, 10).unwrap(), [20, 10, 1]);
@@ -274,8 +356,58 @@ mod tests {
         std::fs::write(&path, b"damaged").unwrap();
         let explorer = Explorer::open(&path, &NetworkId([2; 32])).unwrap();
         assert_eq!(explorer.covered().unwrap(), 0);
-        explorer.add(5, &[(4, Found::Other)]).unwrap();
+        explorer.add(5, &[seen(4, Found::Other)]).unwrap();
         explorer.clear().unwrap();
         assert_eq!((explorer.covered().unwrap(), explorer.others(9, 9).unwrap().len()), (0, 0));
+    }
+
+    fn hash(index: u64) -> BlockHash {
+        BlockHash::of(&index.to_le_bytes())
+    }
+
+    fn seen(index: u64, found: Found) -> Seen {
+        Seen { index, hash: hash(index), found }
+    }
+
+    #[test]
+    fn blocks_by_hash_and_songs_by_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("explorer.redb");
+        let open = || Explorer::open(&path, &NetworkId([1; 32])).unwrap();
+        let explorer = open();
+        let (one, other) = (PublicKey([7; 32]), PublicKey([9; 32]));
+        let size = 2 * SEGMENT + 777;
+        let kind = |index: u64| match index % 3 {
+            0 => Found::Song(vec![one]),
+            1 => Found::Song(vec![one, other]),
+            _ => Found::Other,
+        };
+        for first in (0..size).step_by(10_000) {
+            let end = (first + 10_000).min(size);
+            let batch: Vec<Seen> = (first..end).map(|index| seen(index, kind(index))).collect();
+            explorer.add(end, &batch).unwrap();
+        }
+        let check = |explorer: &Explorer| {
+            for index in [0, 1, SEGMENT - 1, SEGMENT, 2 * SEGMENT - 1, 2 * SEGMENT, size - 1] {
+                assert_eq!(explorer.with_hash(&hash(index)).unwrap(), [index]);
+            }
+            assert!(explorer.with_hash(&hash(size)).unwrap().is_empty());
+        };
+        check(&explorer);
+        assert_eq!(explorer.songs_of(&other, 11, 9).unwrap(), [10, 7, 4, 1]);
+        assert_eq!(explorer.songs_of(&one, 4_099, 3).unwrap(), [4_098, 4_096, 4_095]);
+        assert_eq!(explorer.songs_of(&one, u64::MAX, PAGE + 1).unwrap().len(), PAGE);
+        assert!(explorer.songs_of(&PublicKey([8; 32]), u64::MAX, 9).unwrap().is_empty());
+        drop(explorer);
+        let explorer = open();
+        let mut asked = Vec::new();
+        let mut again = |index| {
+            asked.push(index);
+            Ok(Some(hash(index)))
+        };
+        explorer.hash_again(size, &mut again).unwrap();
+        explorer.hash_again(size, &mut again).unwrap();
+        assert_eq!(asked, (2 * SEGMENT..size).collect::<Vec<_>>());
+        check(&explorer);
     }
 }

@@ -71,16 +71,18 @@ impl App {
     ) -> anyhow::Result<Arc<Self>> {
         let asked = peer.clone();
         let opened = tokio::task::spawn_blocking(move || {
-            let explorer = Explorer::open(&asked.data.explorer(), &asked.ledger.network())?;
-            anyhow::Ok((asked.listener()?.clone(), Arc::new(explorer)))
+            let explorer = asked.explorer()?.clone();
+            let (listener, kept) = (asked.listener()?.clone(), asked.settings.kept.clone());
+            let kept = kept.unwrap_or_else(|| asked.data.kept());
+            let downloads = Downloads::open(&asked, listener.clone(), kept)?;
+            anyhow::Ok((listener, explorer, downloads))
         });
-        let (listener, explorer) = opened.await??;
+        let (listener, explorer, downloads) = opened.await??;
         let (ledger, cancel) = (peer.ledger.clone(), peer.cancel.clone());
         peer.spawn(explorer::follow(explorer.clone(), ledger.clone(), ledger.watch(), cancel));
         let streams = Streams::new(&peer);
         let plays = Plays::new(&peer, streams.clone(), Arc::new(Heard(listener.clone())));
-        let kept = peer.settings.kept.clone().unwrap_or_else(|| peer.data.kept());
-        let downloads = Downloads::new(&peer, kept);
+        downloads.start(&peer);
         let logins = Arc::new(Web(listener.clone()));
         let guard = Arc::new(Guard::new(settings.names, exposed, settings.tls, logins));
         let transcoder = Transcoder::new(peer.settings.ffmpeg.clone());

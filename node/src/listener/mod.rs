@@ -1,5 +1,5 @@
-//! What the listener said and did: stars, ratings, plays, playlists, the queue, bookmarks, the passwords of apps, the
-//! password of the pages and who is logged in there, settings of the player.
+//! What the listener said and did: stars, ratings, plays, playlists, the queue, bookmarks, songs that are to be kept, the
+//! passwords of apps, the password of the pages and who is logged in there, settings of the player.
 //!
 //! All of it is truth: nothing of it can be had from anywhere else. Every change is one transaction that is on disk before
 //! it is acknowledged. A file that cannot be read is left as it is, with an error that says so. Nothing here has a clock
@@ -16,6 +16,7 @@ mod queue;
 mod settings;
 mod stars;
 mod store;
+mod wanted;
 mod web;
 
 pub use bookmarks::{BOOKMARKS, Bookmark};
@@ -27,6 +28,7 @@ pub use queue::{QUEUE_SONGS, Queue};
 pub use settings::{SETTING_BYTES, SETTINGS};
 pub use stars::{Kind, RATINGS, STARS};
 pub use store::Listener;
+pub use wanted::WANTED_SONGS;
 pub use web::{IDLE_MS, SESSIONS, Session, SessionId, Token};
 
 /// Longest name that somebody gives to something, bytes.

@@ -157,6 +157,7 @@ fn make_tables(write: &WriteTransaction) -> std::result::Result<(), Fault> {
     super::queue::make(write)?;
     super::bookmarks::make(write)?;
     super::devices::make(write)?;
+    super::wanted::make(write)?;
     super::web::make(write)?;
     super::settings::make(write)
 }

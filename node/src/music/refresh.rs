@@ -12,8 +12,9 @@ use super::{Folder, Music, MusicError, rows::RowsError};
 /// After the first change, for those that come with it: a peer that leaves takes many songs, a scan brings them one by
 /// one. Short enough that what nobody serves any more is gone within a second.
 const TOGETHER: Duration = Duration::from_millis(250);
-/// Making shelves takes a fifth of one core at most: after each, four times as long passes.
-const REST: u32 = 4;
+/// Making shelves takes a third of one core at most: after each, twice as long passes. With 100,000 songs that others
+/// bring and take all the time, what is shown is then two seconds old at most.
+const REST: u32 = 2;
 /// However long the first took, which reads every song from the disk.
 const LONGEST_REST: Duration = Duration::from_secs(10);
 /// After a failure: of the disk, mostly.

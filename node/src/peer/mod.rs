@@ -41,6 +41,7 @@ pub(crate) use self::open::{Dialled, Opening};
 use self::{council::Seat, orders::Orders};
 use crate::{
     config::{self, Config},
+    explorer::{Explorer, ExplorerError},
     failure::{Failure, Kind},
     library::Library,
     listener::{Listener, ListenerError},
@@ -106,6 +107,7 @@ pub struct Peer {
     /// Ends everything.
     pub cancel: CancellationToken,
     listener: OnceLock<Listener>,
+    explorer: OnceLock<Arc<Explorer>>,
     tasks: Mutex<JoinSet<()>>,
     _lock: Lock,
 }
@@ -195,6 +197,28 @@ impl Peer {
         }
         let opened = Listener::open(&self.data.listener(), &self.ledger.network())?;
         Ok(self.listener.get_or_init(|| opened))
+    }
+
+    /// What explorers ask of the ledger, opened when it is first asked for. Blocks on the disk.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn explorer(&self) -> Result<&Arc<Explorer>, ExplorerError> {
+        if let Some(explorer) = self.explorer.get() {
+            return Ok(explorer);
+        }
+        let _alone = self.tasks.lock();
+        if let Some(explorer) = self.explorer.get() {
+            return Ok(explorer);
+        }
+        let opened = Explorer::open(&self.data.explorer(), &self.ledger.network())?;
+        Ok(self.explorer.get_or_init(|| Arc::new(opened)))
+    }
+
+    /// The same, where it is open: in a peer that answers explorers.
+    #[must_use]
+    pub fn open_explorer(&self) -> Option<Arc<Explorer>> {
+        self.explorer.get().cloned()
     }
 
     /// The right to hear, as this peer shows it.

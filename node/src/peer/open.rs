@@ -270,6 +270,7 @@ impl<'c> Opening<'c> {
             cancel: self.cancel,
             following: watch::Sender::default(),
             listener: OnceLock::new(),
+            explorer: OnceLock::new(),
             tasks: Mutex::new(JoinSet::new()),
             seat,
             royalties,

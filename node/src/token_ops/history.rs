@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::wallet_key;
 use crate::{
+    explorer::Explorer,
     failure::{Failure, Kind},
     ledger_ops::blocking,
     ops::Tell,
@@ -21,7 +22,9 @@ use crate::{
 };
 
 /// Blocks between two words about how far it is.
-const TELL_EVERY: u64 = 1_024;
+const TELL_EVERY: usize = 1_024;
+/// Blocks that a page of an account looks at: those of a week of settlements.
+const LOOKED_AT: usize = 1_000;
 
 /// `antiphon wallet history --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,27 +62,66 @@ pub struct HistoryLine {
 
 /// `antiphon wallet history`.
 pub(crate) async fn history(peer: &Peer, limit: usize, tell: Tell<'_>) -> anyhow::Result<serde_json::Value> {
-    let (key, ledger) = (wallet_key(peer)?, peer.ledger.clone());
+    let (key, ledger, explorer) = (wallet_key(peer)?, peer.ledger.clone(), peer.open_explorer());
     let work = move |progress: &mut dyn FnMut(u64, u64) -> bool| {
-        Ok(serde_json::to_value(Walk::new(&ledger, key).run(limit, progress)?)?)
+        let others = Others { ledger: &ledger, explorer: explorer.as_deref() };
+        Ok(serde_json::to_value(Walk::new(others, key).run(limit, progress)?)?)
     };
     blocking(work, tell).await
 }
 
-/// What has changed an account, of these blocks, which are no music, the newest first. Also the index of the last one that
-/// was looked at.
-pub(crate) fn of_account(
+/// What has changed an account below a block, the newest first, and where to go on. A page may be empty and still have a
+/// next one.
+///
+/// # Errors
+/// When ledger or index cannot be read.
+pub(crate) fn page_of_account(
     ledger: &Ledger,
+    explorer: &Explorer,
     key: PublicKey,
-    others: &[u64],
+    below: u64,
     limit: usize,
 ) -> anyhow::Result<(Vec<HistoryLine>, Option<u64>)> {
-    Walk::new(ledger, key).over(others, limit)
+    let mut walk = Walk::new(Others { ledger, explorer: Some(explorer) }, key);
+    let blocks = walk.others.below(below, LOOKED_AT)?;
+    let mut entries = Vec::new();
+    for index in &blocks {
+        entries.extend(walk.at(*index)?);
+        if entries.len() >= limit {
+            return Ok((
+                entries,
+                (blocks.last() != Some(index) || blocks.len() == LOOKED_AT).then_some(*index),
+            ));
+        }
+    }
+    Ok((entries, blocks.last().copied().filter(|_| blocks.len() == LOOKED_AT)))
+}
+
+/// The blocks that can change an account: those that are no music, where the explorer's index knows them; else all.
+#[derive(Clone, Copy)]
+struct Others<'l> {
+    ledger: &'l Ledger,
+    explorer: Option<&'l Explorer>,
+}
+
+impl Others<'_> {
+    /// Below an index, the newest first, at most `limit`; none when there are no more.
+    fn below(&self, below: u64, limit: usize) -> anyhow::Result<Vec<u64>> {
+        let below = below.min(self.ledger.size());
+        let covered = self.explorer.map_or(Ok(0), Explorer::covered)?;
+        // The index may be behind.
+        let mut found: Vec<u64> = (covered..below).rev().take(limit).collect();
+        if let Some(explorer) = self.explorer.filter(|_| found.len() < limit) {
+            found.extend(explorer.others(below.min(covered), limit.saturating_sub(found.len()))?);
+        }
+        Ok(found)
+    }
 }
 
 /// A walk from the end of the ledger to its beginning.
 struct Walk<'l> {
     ledger: &'l Ledger,
+    others: Others<'l>,
     key: PublicKey,
     /// Whether an artist's name was the key's at the place that the walk has reached. Absent: as it is now; none: as the
     /// council had decided before that place.
@@ -87,38 +129,41 @@ struct Walk<'l> {
 }
 
 impl<'l> Walk<'l> {
-    const fn new(ledger: &'l Ledger, key: PublicKey) -> Self {
-        Self { ledger, key, names: BTreeMap::new() }
-    }
-
-    /// The same, over blocks that are known to be no music, the newest first.
-    fn over(mut self, others: &[u64], limit: usize) -> anyhow::Result<(Vec<HistoryLine>, Option<u64>)> {
-        let mut entries = Vec::new();
-        for index in others {
-            if let Some(block) = self.ledger.parsed(*index)? {
-                entries.extend(self.line(&block)?);
-            }
-            if entries.len() >= limit {
-                return Ok((entries, Some(*index)));
-            }
-        }
-        Ok((entries, others.last().copied()))
+    const fn new(others: Others<'l>, key: PublicKey) -> Self {
+        Self { ledger: others.ledger, others, key, names: BTreeMap::new() }
     }
 
     fn run(mut self, limit: usize, progress: &mut dyn FnMut(u64, u64) -> bool) -> anyhow::Result<History> {
         let size = self.ledger.size();
         let mut entries = Vec::new();
         let mut left = size;
-        while left > 0 && entries.len() < limit {
-            left = left.saturating_sub(1);
-            if let Some(block) = self.ledger.parsed(left)? {
-                entries.extend(self.line(&block)?);
+        let complete = loop {
+            let blocks = self.others.below(left, TELL_EVERY)?;
+            if blocks.is_empty() {
+                break true;
             }
-            if left.is_multiple_of(TELL_EVERY) && !progress(size.saturating_sub(left), size) {
+            for index in blocks {
+                if entries.len() >= limit {
+                    break;
+                }
+                left = index;
+                entries.extend(self.at(index)?);
+            }
+            if entries.len() >= limit {
+                break left == 0;
+            }
+            if !progress(size.saturating_sub(left), size) {
                 return Err(Failure::new(Kind::Failed, "interrupted").into());
             }
+        };
+        Ok(History { schema: 1, key: self.key.to_string(), entries, complete })
+    }
+
+    fn at(&mut self, index: u64) -> anyhow::Result<Option<HistoryLine>> {
+        match self.ledger.parsed(index)? {
+            Some(block) => self.line(&block),
+            None => Ok(None),
         }
-        Ok(History { schema: 1, key: self.key.to_string(), entries, complete: left == 0 })
     }
 
     fn line(&mut self, block: &Block) -> anyhow::Result<Option<HistoryLine>> {
@@ -241,21 +286,27 @@ impl<'l> Walk<'l> {
     }
 
     fn decided_before(&self, artist: &str, index: u64) -> anyhow::Result<bool> {
-        for at in (0..index).rev() {
-            let Some(Body::Council(council)) = self.ledger.parsed(at)?.and_then(|block| block.body) else {
-                continue;
-            };
-            match council.act.as_ref().and_then(|act| act.change().ok()) {
-                Some(Change::Release { escrow: Escrow::Name(name), to }) if name == artist => {
-                    return Ok(to == self.key);
+        let mut left = index;
+        loop {
+            let blocks = self.others.below(left, TELL_EVERY)?;
+            let Some(last) = blocks.last() else { return Ok(false) };
+            left = *last;
+            for at in blocks {
+                let Some(Body::Council(council)) = self.ledger.parsed(at)?.and_then(|block| block.body)
+                else {
+                    continue;
+                };
+                match council.act.as_ref().and_then(|act| act.change().ok()) {
+                    Some(Change::Release { escrow: Escrow::Name(name), to }) if name == artist => {
+                        return Ok(to == self.key);
+                    }
+                    Some(Change::Name { artist: name, owner }) if name == artist => {
+                        return Ok(owner == Some(self.key));
+                    }
+                    _ => {}
                 }
-                Some(Change::Name { artist: name, owner }) if name == artist => {
-                    return Ok(owner == Some(self.key));
-                }
-                _ => {}
             }
         }
-        Ok(false)
     }
 
     fn song_name(&self, id: &[u8]) -> anyhow::Result<String> {

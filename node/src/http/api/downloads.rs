@@ -38,14 +38,14 @@ pub(super) async fn keep(
     Sent(wanted): Sent<Wanted>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let songs: Vec<u64> = wanted.songs.iter().map(|id| song_index(id)).collect::<Result<_, _>>()?;
-    let taken: Vec<Value> = app.downloads.keep(&songs)?.iter().map(shown).collect();
+    let taken: Vec<Value> = app.downloads.keep(songs).await?.iter().map(shown).collect();
     Ok((StatusCode::ACCEPTED, Json(json!({ "downloads": taken }))))
 }
 
 /// Ends a download, or forgets one that has ended.
 #[utoipa::path(delete, path = "/api/v1/downloads/{id}", tag = "library", params(("id" = u64, Path, description = "Number of the download")), responses((status = 200, description = "What is left"), (status = 404, body = Problem)))]
 pub(super) async fn cancel(State(app): Shared, Named(id): Named<u64>) -> Answer {
-    if !app.downloads.cancel(id) {
+    if !app.downloads.cancel(id).await? {
         return Err(Problem::not_found(format!("there is no download {id}")));
     }
     list(State(app)).await

@@ -3,7 +3,9 @@
 use antiphon_ledger::Ledger;
 use antiphon_proto::{
     BlockHash, PublicKey,
-    wire::{Block, block::Body},
+    epoch::Escrow,
+    tokens::artist_name,
+    wire::{Block, Song, block::Body},
 };
 use axum::{Json, extract::State};
 use serde_json::{Value, json};
@@ -13,10 +15,11 @@ use super::{
     extract::{Asked, Named, PageQuery},
 };
 use crate::{
+    explorer::songs_of,
     failure::Failure,
     http::{App, problem::Problem},
     ops::Request,
-    token_ops::{self, HistoryLine, history::of_account},
+    token_ops::{self, HistoryLine, history::page_of_account},
     tokens,
 };
 
@@ -80,7 +83,7 @@ pub(super) async fn blocks(State(app): Shared, Asked(page): Asked<PageQuery>) ->
 }
 
 /// One block, all of it.
-#[utoipa::path(get, path = "/api/v1/ledger/blocks/{which}", tag = "ledger", params(("which" = String, Path, description = "Index, song id, its beginning, or the content hash of a file")), responses((status = 200, description = "The block"), (status = 404, body = Problem)))]
+#[utoipa::path(get, path = "/api/v1/ledger/blocks/{which}", tag = "ledger", params(("which" = String, Path, description = "Index, song id, its beginning, the content hash of a file, or the hash of a block")), responses((status = 200, description = "The block"), (status = 404, body = Problem)))]
 pub(super) async fn block(State(app): Shared, Named(which): Named<String>) -> Answer {
     ask(&app, Request::LedgerShow { what: which }).await
 }
@@ -104,9 +107,6 @@ pub(super) async fn account(State(app): Shared, Named(key): Named<String>) -> An
     ask(&app, Request::WalletBalance { key: Some(key) }).await
 }
 
-/// Blocks that one question about an account looks at: those of a week of settlements.
-const LOOKED_AT: usize = 1_000;
-
 /// What has changed an account, the newest first. A page may be empty and still have a next one.
 #[utoipa::path(get, path = "/api/v1/ledger/accounts/{key}/history", tag = "ledger", params(("key" = String, Path, description = "Public key"), PageQuery), responses((status = 200, description = "Entries, and the cursor of the next page"), (status = 400, body = Problem)))]
 pub(super) async fn account_history(
@@ -121,6 +121,94 @@ pub(super) async fn account_history(
     Ok(Json(json!({ "entries": entries, "next": next.map(|next| next.to_string()) })))
 }
 
+/// The songs that name a key: who registered them, whose they are, who shares in them. The newest first.
+#[utoipa::path(get, path = "/api/v1/ledger/accounts/{key}/songs", tag = "ledger", params(("key" = String, Path, description = "Public key"), PageQuery), responses((status = 200, description = "Lines about songs, and the cursor of the next page"), (status = 400, body = Problem)))]
+pub(super) async fn account_songs(
+    State(app): Shared,
+    Named(key): Named<String>,
+    Asked(page): Asked<PageQuery>,
+) -> Answer {
+    let (key, limit, below) = (token_ops::key(&key)?, page.limit()?, page.below()?);
+    let work = tokio::task::spawn_blocking(move || {
+        songs_of(&app.explorer, &app.peer.ledger, &key, below, limit).map_err(anyhow::Error::from)
+    });
+    let (songs, next) = work.await.map_err(anyhow::Error::from)??;
+    let songs: Vec<Value> = songs.iter().map(|(index, song)| song_line(*index, song)).collect();
+    Ok(Json(json!({ "songs": songs, "next": next.map(|next| next.to_string()) })))
+}
+
+fn song_line(index: u64, song: &Song) -> Value {
+    json!({
+        "index": index, "id": song.id().to_string(), "title": song.title, "artist": song.artist,
+        "album": song.album, "duration_ms": song.duration_ms,
+    })
+}
+
+/// Songs of an artist that are counted.
+const COUNTED: usize = 1_000;
+/// Of these, songs in one answer.
+const ARTIST_SONGS: usize = 100;
+
+/// An artist, as the ledger knows one: by name.
+pub(in crate::http) struct Artist {
+    /// As most songs spell it; as it was asked for when no song has it.
+    pub(in crate::http) name: String,
+    /// As accounts and claims know it.
+    pub(in crate::http) normalised: String,
+    /// Key that the council has given the name to.
+    pub(in crate::http) owner: Option<String>,
+    /// Keys that claim it, and the blocks in which they do.
+    pub(in crate::http) claims: Vec<(String, u64)>,
+    /// What waits for it, in units.
+    pub(in crate::http) escrow: u64,
+    /// The first songs, by album, disc and track.
+    pub(in crate::http) songs: Vec<(u64, Song)>,
+    /// Songs, up to [`COUNTED`].
+    pub(in crate::http) total: usize,
+}
+
+impl Artist {
+    /// The artist of a name that somebody has typed. Blocks on the disk.
+    pub(in crate::http) fn named(app: &App, name: &str) -> anyhow::Result<Self> {
+        let ledger = &app.peer.ledger;
+        let (name, found) = match app.peer.search.artist(name, COUNTED)? {
+            Some(found) => (found.name, found.songs),
+            None => (name.to_owned(), Vec::new()),
+        };
+        let normalised = artist_name(&name);
+        let (state, escrow) =
+            (ledger.artist(&normalised)?, ledger.escrow(&Escrow::Name(normalised.clone()))?);
+        let key = |bytes: &[u8]| PublicKey::try_from(bytes).ok().map(|key| key.to_string());
+        let mut songs = Vec::new();
+        for index in found.iter().take(ARTIST_SONGS) {
+            songs.extend(ledger.song(*index)?.map(|song| (*index, song)));
+        }
+        Ok(Self {
+            name,
+            normalised,
+            owner: key(&state.owner),
+            claims: state.claims.iter().filter_map(|claim| Some((key(&claim.key)?, claim.index))).collect(),
+            escrow,
+            songs,
+            total: found.len(),
+        })
+    }
+}
+
+/// An artist by name: whose the name is, who claims it, what waits for it, and its first songs.
+#[utoipa::path(get, path = "/api/v1/ledger/artists/{name}", tag = "ledger", params(("name" = String, Path, description = "Name, up to case, accents and punctuation")), responses((status = 200, description = "Owner, claims, escrow and songs")))]
+pub(super) async fn artist(State(app): Shared, Named(name): Named<String>) -> Answer {
+    let work = tokio::task::spawn_blocking(move || Artist::named(&app, &name));
+    let artist = work.await.map_err(anyhow::Error::from)??;
+    let claims: Vec<Value> =
+        artist.claims.iter().map(|(key, index)| json!({ "key": key, "index": index })).collect();
+    let songs: Vec<Value> = artist.songs.iter().map(|(index, song)| song_line(*index, song)).collect();
+    Ok(Json(json!({
+        "name": artist.name, "normalised": artist.normalised, "owner": artist.owner, "claims": claims,
+        "escrow_units": artist.escrow, "songs": songs, "songs_found": artist.total,
+    })))
+}
+
 /// What has changed an account below a block, and where to go on.
 pub(in crate::http) fn history(
     app: &App,
@@ -128,10 +216,7 @@ pub(in crate::http) fn history(
     below: u64,
     limit: usize,
 ) -> anyhow::Result<(Vec<HistoryLine>, Option<u64>)> {
-    let others = app.explorer.others(below, LOOKED_AT)?;
-    let (entries, last) = of_account(&app.peer.ledger, key, &others, limit)?;
-    let next = last.filter(|last| others.len() == LOOKED_AT || others.last() != Some(last));
-    Ok((entries, next))
+    page_of_account(&app.peer.ledger, &app.explorer, key, below, limit)
 }
 
 /// Settlements, the newest first.

@@ -59,6 +59,8 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .route("/ledger/songs/{which}", get(ledger::song))
         .route("/ledger/accounts/{key}", get(ledger::account))
         .route("/ledger/accounts/{key}/history", get(ledger::account_history))
+        .route("/ledger/accounts/{key}/songs", get(ledger::account_songs))
+        .route("/ledger/artists/{name}", get(ledger::artist))
         .route("/ledger/epochs", get(ledger::epochs))
         .route("/ledger/chart", get(ledger::chart))
         .route("/ledger/council", get(ledger::council))

@@ -17,7 +17,7 @@ use crate::http::problem::Problem;
     paths(
         super::status, super::peers, events::events,
         ledger::info, ledger::blocks, ledger::block, ledger::proof, ledger::song, ledger::account,
-        ledger::account_history, ledger::epochs, ledger::chart, ledger::council,
+        ledger::account_history, ledger::account_songs, ledger::artist, ledger::epochs, ledger::chart, ledger::council,
         ledger::economy,
         catalogue::albums, catalogue::one_album, catalogue::artists, catalogue::one_artist, catalogue::genres,
         catalogue::songs, catalogue::one_song, catalogue::search,

@@ -258,7 +258,7 @@ impl Denied {
 }
 
 /// Looks at every request before anything else does.
-pub async fn watch(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+pub async fn watch(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
     let headers = request.headers();
     let path = request.uri().path().to_owned();
     let area = area(&path);
@@ -285,7 +285,22 @@ pub async fn watch(State(guard): State<Arc<Guard>>, request: Request, next: Next
             return protect(denied.response(&path, wants_page), area);
         }
     }
+    if guard.tls == Some(Tls::Proxy)
+        && let Some(ip) = behind_proxy(Client::ip(request.extensions()), request.headers())
+    {
+        request.extensions_mut().insert(Client(SocketAddr::new(ip, 0)));
+    }
     protect(next.run(request).await, area)
+}
+
+/// For whom a proxy on this machine asks: the last address that it names. Those before it are what the client has said of
+/// itself, and whoever comes from elsewhere may say what it likes.
+fn behind_proxy(client: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
+    if !client.to_canonical().is_loopback() {
+        return None;
+    }
+    let last = headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
+    last.rsplit(',').next()?.trim().parse().ok()
 }
 
 /// What browsers are told about every answer.
@@ -311,4 +326,27 @@ fn protect(mut response: Response, area: Area) -> Response {
         set("x-frame-options", "DENY");
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn for_whom_a_proxy_asks() {
+        let [here, there, asks] = ["127.0.0.1", "192.0.2.9", "198.51.100.7"].map(|ip| ip.parse().unwrap());
+        let with = |values: &[&str]| {
+            let named = |value: &&str| (HeaderName::from_static("x-forwarded-for"), value.parse().unwrap());
+            HeaderMap::from_iter(values.iter().map(named))
+        };
+        assert_eq!(behind_proxy(here, &with(&["198.51.100.7"])), Some(asks));
+        // What comes before was said by the client.
+        assert_eq!(behind_proxy(here, &with(&["10.0.0.1, 198.51.100.7"])), Some(asks));
+        assert_eq!(behind_proxy(here, &with(&["10.0.0.1", "198.51.100.7"])), Some(asks));
+        assert_eq!(behind_proxy("::ffff:127.0.0.1".parse().unwrap(), &with(&["::1"])), "::1".parse().ok());
+        for none in [&[][..], &[""], &["unknown"], &["198.51.100.7,"]] {
+            assert_eq!(behind_proxy(here, &with(none)), None, "{none:?}");
+        }
+        assert_eq!(behind_proxy(there, &with(&["198.51.100.7"])), None);
+    }
 }

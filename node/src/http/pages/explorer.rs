@@ -22,19 +22,19 @@ use crate::{
         api::{
             ask,
             extract::{Asked, Named},
-            ledger::{history, lines},
+            ledger::lines,
         },
         problem::Problem,
     },
-    ops::{self, LedgerNumbers, Request},
+    ops::{self, LedgerNumbers, NamedBlocks, Request},
     search,
-    token_ops::{self, Balance, HistoryLine, SongReport},
+    token_ops::SongReport,
     tokens,
 };
 
-const PLACE: &str = "explorer";
+pub(super) const PLACE: &str = "explorer";
 /// Lines on a page.
-const LINES: usize = 50;
+pub(super) const LINES: usize = 50;
 /// Points of a chart.
 const POINTS: usize = 200;
 
@@ -114,7 +114,7 @@ pub(super) async fn home(State(app): Shared) -> Answer {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Below {
-    below: Option<u64>,
+    pub(super) below: Option<u64>,
 }
 
 #[derive(Template)]
@@ -201,46 +201,6 @@ pub(super) async fn song(State(app): Shared, Named(which): Named<String>) -> Ans
     Page::show(main.report.name(), PLACE, &main)
 }
 
-/// A change of an account.
-struct Change {
-    line: HistoryLine,
-    when: String,
-    came: String,
-    went: String,
-}
-
-impl Change {
-    fn of(line: HistoryLine) -> Self {
-        let amount = |units: Option<u64>| units.map(tokens::format).unwrap_or_default();
-        let (came, went) = (amount(line.in_units), amount(line.out_units));
-        Self { when: when(line.time_ms), came, went, line }
-    }
-}
-
-#[derive(Template)]
-#[template(path = "explorer/account.html")]
-struct Account {
-    balance: Balance,
-    changes: Vec<Change>,
-    next: Option<u64>,
-}
-
-/// What is in an account, and what has changed it.
-pub(super) async fn account(
-    State(app): Shared,
-    Named(key): Named<String>,
-    Asked(query): Asked<Below>,
-) -> Answer {
-    let key = token_ops::key(&key)?;
-    let below = query.below.unwrap_or(u64::MAX);
-    let main = blocking(move || {
-        let balance = Balance::of(&app.peer.ledger, &key)?;
-        let (changes, next) = history(&app, key, below, LINES)?;
-        anyhow::Ok(Account { balance, changes: changes.into_iter().map(Change::of).collect(), next })
-    });
-    Page::show("Account", PLACE, &main.await?)
-}
-
 /// A settlement in a list.
 struct Settled {
     line: EpochLine,
@@ -321,7 +281,7 @@ struct Found {
     total: u64,
 }
 
-/// One box for everything: an index, `h` and a height, a hash, a key, or words.
+/// One box for everything: an index, `h` and a height, a hash of a block, song or file, a key, or words.
 pub(super) async fn find(State(app): Shared, Asked(Find { q }): Asked<Find>) -> Answer {
     let q = q.trim().to_owned();
     let numbered = q.trim_start_matches('#');
@@ -330,7 +290,8 @@ pub(super) async fn find(State(app): Shared, Asked(Find { q }): Asked<Find>) -> 
     }
     let height = q.strip_prefix(['h', 'H']).and_then(|height| height.trim().parse::<u64>().ok());
     let hash = q.len() == 64 && q.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let (ledger, index) = (app.peer.ledger.clone(), app.peer.search.clone());
+    let (ledger, index, named) =
+        (app.peer.ledger.clone(), app.peer.search.clone(), NamedBlocks::of(&app.peer));
     let found = blocking(move || -> anyhow::Result<Result<Response, Found>> {
         if let Some(height) = height {
             if let Some(first) = first_of_height(&ledger, height)? {
@@ -338,9 +299,9 @@ pub(super) async fn find(State(app): Shared, Asked(Find { q }): Asked<Find>) -> 
             }
         } else if hash {
             let q = q.to_ascii_lowercase();
-            return Ok(Ok(match ops::block_index(&ledger, &index, &q) {
+            return Ok(Ok(match named.index(&q) {
                 Ok(found) => see(&format!("/explorer/block/{found}")),
-                // No song and no file: whoever has a key has an account.
+                // No block, song or file: whoever has a key has an account.
                 Err(_) => see(&format!("/explorer/account/{q}")),
             }));
         }

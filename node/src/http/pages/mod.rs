@@ -1,6 +1,7 @@
 //! Pages for listeners. They are whole without a script: links, forms and a browser's own audio player. With scripts the
 //! same pages are fetched in part (`X-Part: main`), so that a song plays on while somebody looks around.
 
+mod accounts;
 mod assets;
 mod browse;
 mod chart;
@@ -201,7 +202,9 @@ pub(in crate::http) fn router(app: Arc<App>) -> Router {
         .route("/explorer/block/{which}", get(explorer::block))
         .route("/explorer/block/{which}/proof", get(explorer::proof))
         .route("/explorer/song/{which}", get(explorer::song))
-        .route("/explorer/account/{key}", get(explorer::account))
+        .route("/explorer/account/{key}", get(accounts::account))
+        .route("/explorer/account/{key}/songs", get(accounts::songs))
+        .route("/explorer/artist/{name}", get(accounts::artist))
         .route("/explorer/epochs", get(explorer::epochs))
         .route("/explorer/council", get(explorer::council))
         .route("/explorer/find", get(explorer::find))
