@@ -176,7 +176,11 @@ impl Explorer {
         hash: &mut dyn FnMut(u64) -> Result<Option<BlockHash>>,
     ) -> Result<()> {
         let hashed = self.number("hashed")?;
-        if (self.tail().first(), self.tail().end()) == (hashed, covered) {
+        let known = {
+            let tail = self.tail();
+            (tail.first(), tail.end())
+        };
+        if known == (hashed, covered) {
             return Ok(());
         }
         let mut tail = Tail::from(hashed);
