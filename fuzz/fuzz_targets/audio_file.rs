@@ -1,4 +1,4 @@
-//! Whole files: told apart, decoded, and their tags read.
+//! Whole files: told apart, decoded, and their tags, pictures and texts read.
 #![no_main]
 
 use std::{io::Write, sync::LazyLock};
@@ -15,4 +15,5 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     file.write_all(bytes).unwrap();
     let _ = ANALYZER.analyze(file.path());
     let _ = ANALYZER.cover(file.path());
+    let _ = ANALYZER.lyrics(file.path());
 });

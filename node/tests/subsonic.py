@@ -4,8 +4,10 @@ Arguments: address of the server, user name, app password, folder with the music
 """
 
 import hashlib
+import json
 import os
 import sys
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -140,7 +142,37 @@ def modern(client, songs):
     assert client.get_now_playing()[0].id == first
     assert client.report_playback(first, "song", 2000, "stopped")
     assert not client.get_now_playing()
+    rates(first)
     assert client.get_similar_songs2(first) is not None and client.get_scan_status().scanning is False
+
+
+def rates(song):
+    """A song that is played twice as fast is where it must be by then."""
+
+    def report(state, position, **more):
+        body = ask("reportPlayback", apiKey=PASSWORD, mediaId=song, mediaType="song", positionMs=position, state=state, **more)[2]
+        return json.loads(body)["subsonic-response"]["status"]
+
+    def playing():
+        return json.loads(ask("getNowPlaying", apiKey=PASSWORD)[2])["subsonic-response"]["nowPlaying"]["entry"]
+
+    for ignore in ["false", "true"]:
+        before = time.monotonic()
+        assert report("playing", 1000, playbackRate=2.0, ignoreScrobble=ignore) == "ok"
+        said = time.monotonic()
+        while True:
+            asked = time.monotonic()
+            entry = playing()[0]
+            answered = time.monotonic()
+            least, most = 1000 + 2000 * (asked - said), 1000 + 2000 * (answered - before)
+            assert least - 5 <= entry["positionMs"] <= most + 5, (least, entry["positionMs"], most)
+            assert (entry["state"], entry["playbackRate"]) == ("playing", 2.0), entry
+            if entry["positionMs"] > 1500:
+                break
+        assert report("paused", 2000, playbackRate=2.0, ignoreScrobble=ignore) == "ok" and not playing()
+        assert report("stopped", 2000) == "ok"
+    for wrong in ["0", "-1", "nan", "inf", "x", "1e9"]:
+        assert report("playing", 0, playbackRate=wrong) == "failed", wrong
 
 
 def playlists(client, first, last):
@@ -164,8 +196,27 @@ def streams(song):
     assert "transcodeOffset" not in ask("getOpenSubsonicExtensions")[2].decode() or (
         ask("stream", format="mp3", maxBitRate=64, timeOffset=1, **login)[1]["Content-Type"] == "audio/mpeg"
     )
+    if "transcodeOffset" in ask("getOpenSubsonicExtensions")[2].decode():
+        estimated(login)
     status, headers, body = ask("stream", apiKey=PASSWORD, id="so-999999")
     assert status == 200 and b'"code":70' in body and headers["Content-Type"].startswith("application/json")
+
+
+def estimated(login):
+    """Another encoding has a length that was guessed, and is as long; nothing of it is cut off."""
+    for form in ["mp3", "opus", "aac"]:
+        asked = {"format": form, "maxBitRate": 96, **login}
+        exact = ask("stream", **asked)[2]
+        status, headers, body = ask("stream", estimateContentLength="true", **asked)
+        assert status == 200 and int(headers["Content-Length"]) == len(body), headers
+        assert headers["Accept-Ranges"] == "none" and len(body) >= len(exact), (form, len(body), len(exact))
+        assert not body[len(exact) :].strip(b"\0"), form
+        head = urllib.request.Request(
+            f"{BASE}/rest/stream?{urllib.parse.urlencode({**asked, 'estimateContentLength': 'true'})}&v=1.16.1&c=test",
+            method="HEAD",
+        )
+        with urllib.request.urlopen(head) as answer:
+            assert int(answer.headers["Content-Length"]) == len(body)
 
 
 logins()

@@ -196,7 +196,8 @@ pub(super) fn bounded(path: &Path, most: usize) -> Option<Vec<u8>> {
 }
 
 /// Decodes within limits, and makes it no larger than asked for.
-fn scaled(bytes: &[u8], size: u32) -> Option<Picture> {
+#[must_use]
+pub fn scaled(bytes: &[u8], size: u32) -> Option<Picture> {
     let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().ok()?;
     let mut limits = Limits::default();
     limits.max_image_width = Some(DECODED_SIDE);

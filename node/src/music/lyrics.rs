@@ -38,6 +38,12 @@ impl Lyrics {
         self.lines.first().is_some_and(|line| line.start_ms.is_some())
     }
 
+    /// Reads the bytes of a text: UTF-8 or, where it says so at its beginning, UTF-16.
+    #[must_use]
+    pub fn of_bytes(bytes: &[u8]) -> Self {
+        Self::parse(&decoded(bytes))
+    }
+
     /// Reads a text: LRC when any line has a stamp (`[mm:ss.xx]`, several in front of a line that comes back; `[offset:ms]`
     /// makes all lines earlier), else line by line. What is beyond [`LINES`] is left out.
     #[must_use]

@@ -36,6 +36,53 @@ const EVERY: Duration = Duration::from_millis(200);
 /// A player that is paused for longer has gone.
 const PAUSED: Duration = Duration::from_secs(1_800);
 
+fn ms(time: Duration) -> u32 {
+    u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
+}
+
+/// How fast a song is played, in thousandths of its own pace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate(u32);
+
+impl Rate {
+    /// As it was recorded.
+    pub const NORMAL: Self = Self(1_000);
+    /// The slowest and the fastest that a player can mean, in thousandths.
+    const BOUNDS: std::ops::RangeInclusive<u32> = 10..=16_000;
+
+    /// So many times its own pace; none when no player plays like that.
+    #[must_use]
+    pub fn new(times: f64) -> Option<Self> {
+        // What passes of the song in a second.
+        let passes = Duration::try_from_secs_f64(times).ok()?;
+        let thousandths = u32::try_from(passes.as_millis()).ok()?;
+        Self::BOUNDS.contains(&thousandths).then_some(Self(thousandths))
+    }
+
+    /// In thousandths.
+    #[must_use]
+    pub const fn thousandths(self) -> u32 {
+        self.0
+    }
+
+    /// How much of a song passes in this time.
+    fn passes(self, time: Duration) -> Duration {
+        time.saturating_mul(self.0) / 1_000
+    }
+
+    /// The same in milliseconds.
+    #[must_use]
+    pub fn of(self, time: Duration) -> u32 {
+        ms(self.passes(time))
+    }
+
+    /// How long so many milliseconds of a song take.
+    #[must_use]
+    pub fn takes(self, ms: u32) -> Duration {
+        Duration::from_millis(u64::from(ms) * 1_000 / u64::from(self.0))
+    }
+}
+
 /// What a player says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Said {
@@ -45,6 +92,8 @@ pub struct Said {
     pub position_ms: u32,
     /// Whether it can be heard.
     pub playing: bool,
+    /// How fast. Whoever plays faster has heard more of the song, but is not paid for more than the time it took.
+    pub rate: Rate,
     /// How long it is taken to go on when nothing more is said.
     pub lasts: Duration,
 }
@@ -87,6 +136,9 @@ pub struct Now {
     pub position_ms: u32,
     /// Whether it can be heard.
     pub playing: bool,
+    /// How fast.
+    #[serde(skip)]
+    pub rate: Rate,
     /// When it began, milliseconds since 1970.
     pub started_ms: u64,
     /// Whether somebody is paid for it.
@@ -114,8 +166,17 @@ struct Inner {
 struct Playing {
     now: Now,
     number: u64,
+    duration_ms: u32,
     said: watch::Sender<(Said, Instant)>,
     _task: JoinHandle<()>,
+}
+
+impl Playing {
+    fn by_now(&self) -> Now {
+        let (said, at) = *self.said.borrow();
+        let position_ms = carried_on(&said, at.elapsed(), self.duration_ms).ms;
+        Now { position_ms, ..self.now.clone() }
+    }
 }
 
 impl Plays {
@@ -145,10 +206,10 @@ impl Plays {
         self.0.changed.subscribe()
     }
 
-    /// What is playing, the newest first.
+    /// What is playing, the newest first, and where it is by now.
     #[must_use]
     pub fn now(&self) -> Vec<Now> {
-        let mut all: Vec<Now> = self.players().values().map(|playing| playing.now.clone()).collect();
+        let mut all: Vec<Now> = self.players().values().map(Playing::by_now).collect();
         all.sort_by_key(|now| std::cmp::Reverse(now.started_ms));
         all
     }
@@ -182,6 +243,7 @@ impl Plays {
         };
         let changed = playing.now.playing != said.playing;
         (playing.now.position_ms, playing.now.playing) = (said.position_ms, said.playing);
+        playing.now.rate = said.rate;
         let heard = playing.said.send((said, Instant::now())).is_ok();
         if !heard {
             players.remove(player);
@@ -202,6 +264,7 @@ impl Plays {
             song: said.song,
             position_ms: said.position_ms,
             playing: said.playing,
+            rate: said.rate,
             started_ms: clock::now_ms(),
             counted: counting.is_some(),
             uncounted_because: why,
@@ -232,7 +295,8 @@ impl Plays {
         }
         let task = Accompanied { plays: self.clone(), number, hear, play, counting };
         let task = tokio::spawn(task.run());
-        players.insert(player.to_owned(), Playing { now, number, said: say, _task: task });
+        let duration_ms = song.duration_ms;
+        players.insert(player.to_owned(), Playing { now, number, duration_ms, said: say, _task: task });
         drop(players);
         self.tell();
         Ok(())
@@ -319,14 +383,13 @@ struct Accompanied {
 
 impl Accompanied {
     async fn run(mut self) {
-        let began = Instant::now();
         let mut coverage = Coverage::new(self.play.duration_ms);
+        let mut clock = Clock::new(*self.hear.borrow());
         loop {
             let (said, at) = *self.hear.borrow_and_update();
             let silent = at.elapsed();
             let position = carried_on(&said, silent, self.play.duration_ms);
-            let elapsed_ms = u32::try_from(began.elapsed().as_millis()).unwrap_or(u32::MAX);
-            coverage.beat(Beat { position_ms: position.ms, elapsed_ms });
+            coverage.beat(Beat { position_ms: position.ms, elapsed_ms: clock.said(said, at, silent) });
             if let Some(counting) = &self.counting {
                 counting.position.send_replace(position);
             }
@@ -350,11 +413,32 @@ impl Accompanied {
     }
 }
 
+/// Time at the pace of the song, by which it is told what was heard of it. (What is paid for goes by the time of its
+/// witness.)
+struct Clock {
+    /// Until the last word.
+    passed: Duration,
+    said: Said,
+    at: Instant,
+}
+
+impl Clock {
+    fn new((said, at): (Said, Instant)) -> Self {
+        Self { passed: Duration::ZERO, said, at }
+    }
+
+    /// Milliseconds that have passed when this was said last, so long ago.
+    fn said(&mut self, said: Said, at: Instant, silent: Duration) -> u32 {
+        self.passed += self.said.rate.passes(at.saturating_duration_since(self.at));
+        (self.said, self.at) = (said, at);
+        ms(self.passed + said.rate.passes(silent))
+    }
+}
+
 /// Where a player is that has said nothing for a while.
 fn carried_on(said: &Said, silent: Duration, duration_ms: u32) -> Position {
     let on = if said.playing { silent.min(said.lasts) } else { Duration::ZERO };
-    let on = u32::try_from(on.as_millis()).unwrap_or(u32::MAX);
-    let ms = said.position_ms.saturating_add(on).min(duration_ms);
+    let ms = said.position_ms.saturating_add(said.rate.of(on)).min(duration_ms);
     Position { ms, playing: said.playing && silent <= said.lasts }
 }
 
@@ -362,13 +446,62 @@ fn carried_on(said: &Said, silent: Duration, duration_ms: u32) -> Position {
 mod tests {
     use super::*;
 
+    fn said(playing: bool, times: f64) -> Said {
+        let rate = Rate::new(times).unwrap();
+        Said { song: 1, position_ms: 5_000, playing, rate, lasts: Duration::from_secs(3) }
+    }
+
     #[test]
     fn a_player_goes_on_for_as_long_as_it_said() {
-        let said = |playing| Said { song: 1, position_ms: 5_000, playing, lasts: Duration::from_secs(3) };
-        let at = |playing, seconds| carried_on(&said(playing), Duration::from_secs(seconds), 7_000);
+        let at = |playing, seconds| carried_on(&said(playing, 1.0), Duration::from_secs(seconds), 7_000);
         assert_eq!(at(true, 1), Position { ms: 6_000, playing: true });
         assert_eq!(at(true, 3), Position { ms: 7_000, playing: true });
         assert_eq!(at(true, 4), Position { ms: 7_000, playing: false });
         assert_eq!(at(false, 1), Position { ms: 5_000, playing: false });
+    }
+
+    #[test]
+    fn as_fast_as_it_plays() {
+        let at = |times, seconds| carried_on(&said(true, times), Duration::from_secs(seconds), 60_000).ms;
+        assert_eq!((at(2.0, 3), at(0.5, 2), at(1.25, 2)), (11_000, 6_000, 7_500));
+        assert_eq!(Rate::new(2.0).unwrap().takes(5_000), Duration::from_millis(2_500));
+        for none in [0.0, -1.0, 0.001, 17.0, f64::NAN, f64::INFINITY, 1e300] {
+            assert_eq!(Rate::new(none), None, "{none}");
+        }
+    }
+
+    /// Milliseconds that are heard of 100 seconds in so many seconds, with a beat each so many milliseconds, by the song's
+    /// clock or by the wall's.
+    fn heard(times: f64, seconds: u32, every_ms: usize, by_song: bool) -> u64 {
+        let word = Said { position_ms: 0, lasts: Duration::from_secs(1_000), ..said(true, times) };
+        let start = Instant::now();
+        let (mut coverage, mut clock) = (Coverage::new(100_000), Clock::new((word, start)));
+        for wall_ms in (0..=seconds * 1_000).step_by(every_ms) {
+            let silent = Duration::from_millis(wall_ms.into());
+            let position_ms = carried_on(&word, silent, 100_000).ms;
+            let elapsed_ms = if by_song { clock.said(word, start, silent) } else { wall_ms };
+            coverage.beat(Beat { position_ms, elapsed_ms });
+        }
+        coverage.heard().total_ms()
+    }
+
+    #[test]
+    fn what_is_heard_and_what_is_paid() {
+        let told = |times, seconds| heard(times, seconds, 200, true);
+        assert_eq!((told(1.0, 40), told(0.5, 40), told(2.0, 40)), (40_000, 20_000, 80_000));
+        assert_eq!((told(2.0, 50), told(2.0, 60), told(1.1, 40)), (100_000, 100_000, 44_000));
+        // A witness knows no pace, only time, and lets a beat be two seconds ahead.
+        let paid = |times, seconds| heard(times, seconds, 5_000, false);
+        assert_eq!((paid(1.0, 40), paid(0.5, 40), paid(2.0, 40)), (40_000, 20_000, 42_000));
+    }
+
+    #[test]
+    fn a_pace_that_changes() {
+        let (start, slow, fast) = (Instant::now(), said(true, 0.5), said(true, 2.0));
+        let mut clock = Clock::new((slow, start));
+        let second = Duration::from_secs(1);
+        assert_eq!(clock.said(slow, start, 4 * second), 2_000);
+        assert_eq!(clock.said(fast, start + 4 * second, Duration::ZERO), 2_000);
+        assert_eq!(clock.said(fast, start + 4 * second, second), 4_000);
     }
 }

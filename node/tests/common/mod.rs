@@ -235,6 +235,15 @@ pub fn wait_scanned(machine: &Machine, songs: u64) -> Value {
     })
 }
 
+/// Waits until as many own songs are listed: a moment after the scan.
+pub fn wait_shelved(peer: &Peer, songs: u64) {
+    wait_for(&format!("{songs} own songs in the lists"), || {
+        let answer = peer.http("/api/v1/songs?shelf=own&limit=100");
+        let page: Value = serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()?;
+        (page["songs"].as_array()?.len() as u64 == songs).then_some(())
+    });
+}
+
 pub fn hash(path: &Path) -> String {
     blake3::hash(&fs::read(path).unwrap()).to_hex().to_string()
 }

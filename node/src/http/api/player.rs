@@ -19,7 +19,7 @@ use crate::{
     http::{App, audio, problem::Problem, transcode::Format},
     music::id::Id,
     peer::select,
-    stream::plays::Said,
+    stream::plays::{Rate, Said},
 };
 
 /// A page says where it is each second; when it says nothing for so long it is gone.
@@ -109,7 +109,9 @@ pub(super) struct PositionSaid {
 pub(super) async fn position(State(app): Shared, Sent(said): Sent<PositionSaid>) -> Answer {
     let song = song_index(&said.song)?;
     let (position_ms, playing) = (said.position_ms, said.playing);
-    app.plays.say(&web(&said.player), Said { song, position_ms, playing, lasts: LASTS }).await?;
+    app.plays
+        .say(&web(&said.player), Said { song, position_ms, playing, rate: Rate::NORMAL, lasts: LASTS })
+        .await?;
     now(State(app)).await
 }
 

@@ -36,11 +36,17 @@ pub enum Refused {
 
 /// A host and port without the port; an IPv6 address without its brackets.
 fn name(host: &str) -> &str {
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
     if let Some(rest) = host.strip_prefix('[') {
-        return rest.split_once(']').map_or(host, |(address, _)| address);
+        return match rest.split_once(']') {
+            Some((address, behind)) if behind.is_empty() || behind.strip_prefix(':').is_some_and(is_port) => {
+                address
+            }
+            _ => host,
+        };
     }
     match host.rsplit_once(':') {
-        Some((name, port)) if !name.contains(':') && port.bytes().all(|b| b.is_ascii_digit()) => name,
+        Some((name, port)) if !name.contains(':') && is_port(port) => name,
         _ => host,
     }
 }
@@ -107,6 +113,7 @@ mod tests {
             "localhost.evil",
             "127.0.0.1.evil:80",
             "[evil]",
+            "[::1].evil",
         ] {
             assert!(!is_ours(other, &names), "{other}");
         }

@@ -13,6 +13,7 @@ impl Serialize for Scalar {
             Self::Text(text) => serializer.serialize_str(text),
             Self::Number(number) => serializer.serialize_u64(*number),
             Self::Signed(number) => serializer.serialize_i64(*number),
+            Self::Thousandths(number) => serializer.serialize_f64(f64::from(*number) / 1_000.0),
             Self::Flag(flag) => serializer.serialize_bool(*flag),
         }
     }

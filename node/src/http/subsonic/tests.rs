@@ -76,7 +76,7 @@ fn album() -> Album {
         played: Some(3_000),
         created: 1_000,
         starred: Some(2_000),
-        user_rating: 5,
+        user_rating: Some(5),
         year: Some(1999),
         genre: text("Noise"),
         genres: vec!["Noise".into()],
@@ -200,6 +200,7 @@ fn lists() -> Vec<Body> {
         minutes_ago: 1,
         player_id: 1,
         player_name: "app".into(),
+        place: Some(Place { position_ms: 1_500, rate: 1_250 }),
     };
     let bookmark = Bookmark {
         position: 1_500,

@@ -14,6 +14,8 @@ pub enum Scalar {
     Number(u64),
     /// A number in JSON that may be negative.
     Signed(i64),
+    /// A number in JSON with up to three digits behind the point, of so many thousandths.
+    Thousandths(u32),
     /// A boolean in JSON.
     Flag(bool),
 }

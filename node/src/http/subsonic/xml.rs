@@ -49,6 +49,7 @@ fn words(scalar: &Scalar) -> Cow<'_, str> {
         Scalar::Text(text) => escaped(text),
         Scalar::Number(number) => Cow::Owned(number.to_string()),
         Scalar::Signed(number) => Cow::Owned(number.to_string()),
+        Scalar::Thousandths(number) => Cow::Owned((f64::from(*number) / 1_000.0).to_string()),
         Scalar::Flag(flag) => Cow::Borrowed(if *flag { "true" } else { "false" }),
     }
 }

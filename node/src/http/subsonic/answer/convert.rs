@@ -190,7 +190,7 @@ pub(super) fn album(of: &AlbumOf<'_>, marks: &Marks) -> Album {
         played,
         created,
         starred: marks.starred(id),
-        user_rating: marks.rating(id).unwrap_or(0),
+        user_rating: marks.rating(id),
         year,
         genres: genre.iter().cloned().collect(),
         genre,

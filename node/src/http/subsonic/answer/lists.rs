@@ -203,10 +203,16 @@ pub(super) fn similar2(ask: &Ask) -> Answer {
 pub(super) fn top(ask: &Ask) -> Answer {
     let shelves = ask.both();
     let count = ask.params.number("count")?.unwrap_or(USUAL_LIKE).min(MOST);
-    let name = ask.params.filled("artist").ok_or_else(|| SubsonicError::missing("artist"))?;
-    // What is shown where nobody knows the artist is no name.
-    let name = if name == NO_ARTIST { "" } else { name };
-    let mut found = shelves.tracks_by(Id::artist(name));
+    let artist = if ask.params.filled("id").is_some() {
+        let id = ask.params.id("id")?;
+        shelves.artist(id).ok_or_else(SubsonicError::not_found)?;
+        id
+    } else {
+        let name = ask.params.filled("artist").ok_or_else(|| SubsonicError::missing("artist"))?;
+        // What is shown where nobody knows the artist is no name.
+        Id::artist(if name == NO_ARTIST { "" } else { name })
+    };
+    let mut found = shelves.tracks_by(artist);
     let indexes: Vec<u64> = found.iter().map(|track| track.index()).collect();
     let marks = ask.marks(&indexes, &[])?;
     found.sort_by_key(|track| Reverse(marks.count(track.index())));

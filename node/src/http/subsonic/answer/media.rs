@@ -1,12 +1,13 @@
 //! Songs as bytes, pictures and texts.
 
-use std::str::FromStr;
+use std::{io, str::FromStr};
 
 use axum::{
-    body::Body as Bytes,
+    body::{Body as Bytes, Bytes as Piece},
     http::{HeaderValue, StatusCode, header},
     response::Response,
 };
+use futures::{Stream, StreamExt, TryStreamExt};
 
 use super::{
     super::{
@@ -35,6 +36,8 @@ use crate::{
 const USUAL_KBITS: u32 = 192;
 /// The least and the most of them.
 const KBITS: (u32, u32) = (32, 320);
+/// Most of them in Opus: one channel has no more.
+const OPUS_KBITS: u32 = 256;
 /// Songs that are looked at for a text.
 const LOOKED_AT: usize = 20;
 
@@ -68,7 +71,53 @@ pub(super) fn encoding(
         return None;
     }
     let most = if max_kbits > 0 { max_kbits } else { USUAL_KBITS };
-    Some((other.or(wanted).unwrap_or(Format::Mp3), most.clamp(KBITS.0, KBITS.1)))
+    let format = other.or(wanted).unwrap_or(Format::Mp3);
+    let bound = if format == Format::Opus { OPUS_KBITS } else { KBITS.1 };
+    Some((format, most.clamp(KBITS.0, bound)))
+}
+
+/// How many bytes of another encoding are announced to who asks for an estimate.
+pub(super) fn estimate(format: Format, kbits: u32, duration_ms: u32, offset_s: u32) -> u64 {
+    let ms = u64::from(duration_ms).saturating_sub(u64::from(offset_s) * 1_000);
+    // Frames at both ends and what a container begins with.
+    let bytes = (ms + 2_000) * u64::from(kbits) / 8;
+    // What does not fit is cut off, so where the bit rate is only aimed at there is room for more.
+    let hundredths = match format {
+        Format::Mp3 => 100,
+        Format::Aac => 120,
+        Format::Opus => 130,
+    };
+    bytes * hundredths / 100
+}
+
+/// A stream of just so many bytes: what is beyond them is left out, and zeros stand for what is missing, which players
+/// skip. One that breaks, or has nothing at all, ends early, so that nobody takes it for whole.
+fn exactly<S>(stream: S, bytes: u64) -> impl Stream<Item = io::Result<Piece>> + Send
+where
+    S: Stream<Item = io::Result<Piece>> + Send + Unpin + 'static,
+{
+    /// Of zeros.
+    const PIECE: usize = 64 * 1024;
+    futures::stream::try_unfold((stream, bytes, false), move |(mut stream, left, ended)| async move {
+        let room = usize::try_from(left).unwrap_or(usize::MAX);
+        if room == 0 {
+            return Ok(None);
+        }
+        let next = if ended { None } else { stream.next().await.transpose()? };
+        let ended = next.is_none();
+        let piece = match next {
+            Some(mut piece) => {
+                piece.truncate(room);
+                piece
+            }
+            None if left == bytes => {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "there is nothing of the song"));
+            }
+            None => Piece::from(vec![0; room.min(PIECE)]),
+        };
+        let left = left.saturating_sub(piece.len() as u64);
+        Ok(Some((piece, (stream, left, ended))))
+    })
 }
 
 async fn open(ask: &Ask) -> Result<Opened, SubsonicError> {
@@ -78,25 +127,35 @@ async fn open(ask: &Ask) -> Result<Opened, SubsonicError> {
 pub(super) async fn stream(ask: Ask) -> Result<Response, SubsonicError> {
     let max_kbits = ask.params.number::<u32>("maxBitRate")?.unwrap_or(0);
     let offset = ask.params.number::<u32>("timeOffset")?.unwrap_or(0);
+    let estimated = ask.params.flag("estimateContentLength")? == Some(true);
     let opened = open(&ask).await?;
     let kbits = convert::bit_rate(opened.bytes, opened.song.duration_ms);
     let transcoder = &ask.app().transcoder;
     let other = encoding(ask.params.filled("format"), max_kbits, opened.extension, kbits);
     if let Some((format, kbits)) = other.filter(|_| transcoder.works()) {
         let kind = HeaderValue::from_static(audio::media_type(format.extension()));
+        let length = estimated.then(|| estimate(format, kbits, opened.song.duration_ms, offset));
         let body = if ask.head {
             // Nobody knows how long it would be.
-            Ok(Bytes::from_stream(futures::stream::empty::<std::io::Result<Vec<u8>>>()))
+            Ok(Bytes::from_stream(futures::stream::empty::<io::Result<Vec<u8>>>()))
         } else {
             transcoder.encode(&opened, format, kbits, offset).await
         };
         match body {
             Ok(body) => {
+                let body = match length {
+                    Some(length) if !ask.head => {
+                        let stream = body.into_data_stream().map_err(io::Error::other);
+                        Bytes::from_stream(exactly(stream, length))
+                    }
+                    _ => body,
+                };
                 let mut response = Response::new(body);
                 let headers = response.headers_mut();
                 headers.insert(header::CONTENT_TYPE, kind);
                 headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
                 headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("none"));
+                headers.extend(length.map(|length| (header::CONTENT_LENGTH, length.into())));
                 return Ok(response);
             }
             // Too much to do already. Better the song as it is than none.
@@ -187,4 +246,33 @@ pub(super) fn lyrics(ask: &Ask) -> Answer {
         }
     }
     Ok(Body::Lyrics(Lyrics::default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn all(pieces: Vec<io::Result<Piece>>, bytes: u64) -> io::Result<Vec<u8>> {
+        let whole: Vec<Piece> = exactly(futures::stream::iter(pieces), bytes).try_collect().await?;
+        Ok(whole.concat())
+    }
+
+    #[tokio::test]
+    async fn just_so_many_bytes() {
+        let pieces = || vec![Ok(Piece::from_static(b"abc")), Ok(Piece::from_static(b"def"))];
+        assert_eq!(all(pieces(), 6).await.unwrap(), b"abcdef");
+        assert_eq!(all(pieces(), 4).await.unwrap(), b"abcd");
+        assert_eq!(all(pieces(), 8).await.unwrap(), b"abcdef\0\0");
+        assert_eq!(all(pieces(), 200_000).await.unwrap().len(), 200_000);
+        assert!(all(Vec::new(), 8).await.is_err(), "nothing of it is no song");
+        let broken = vec![Ok(Piece::from_static(b"abc")), Err(io::ErrorKind::BrokenPipe.into())];
+        assert!(all(broken, 8).await.is_err(), "a broken one is not filled up");
+    }
+
+    #[test]
+    fn what_is_announced() {
+        assert_eq!(estimate(Format::Mp3, 128, 60_000, 0), 62 * 16_000);
+        assert_eq!(estimate(Format::Mp3, 128, 60_000, 50), 12 * 16_000);
+        assert_eq!(estimate(Format::Opus, 64, 60_000, 70), 2 * 8_000 * 13 / 10);
+    }
 }

@@ -4,7 +4,7 @@ use std::{sync::PoisonError, time::Duration};
 
 use super::{
     super::{
-        bodies::{Body, NowPlaying},
+        bodies::{Body, NowPlaying, Place},
         error::{Code, SubsonicError},
     },
     Answer, Rest,
@@ -15,12 +15,12 @@ use crate::{
     failure::{Failure, Kind},
     listener::{How, Play},
     music::id::Id,
-    stream::plays::Said,
+    stream::plays::{Now, Rate, Said},
     system::clock,
 };
 
-/// An app that reports says each change, so a song goes on until then.
-const LASTS: Duration = Duration::from_secs(3_600);
+/// An app that reports says each change, so a song goes on until its end, and for so long it may be heard beyond that.
+const BEYOND: Duration = Duration::from_secs(1_800);
 /// Players that are shown without being counted.
 const SHOWN: usize = 64;
 /// How long a song is shown beyond its end.
@@ -31,25 +31,42 @@ const SCROBBLES: usize = 500;
 const STARRED: usize = 10_000;
 
 /// What an app says that it plays.
+#[derive(Clone)]
 pub(super) struct Shown {
     player: String,
     song: u64,
     since_ms: u64,
+    /// Where it was then, and how fast it goes on.
+    place: Option<(u32, Rate)>,
+}
+
+impl Shown {
+    /// Where it is after so many milliseconds.
+    fn place(&self, ago: u64, duration_ms: u32) -> Option<Place> {
+        let (position, rate) = self.place?;
+        let position_ms = position.saturating_add(rate.of(Duration::from_millis(ago))).min(duration_ms);
+        Some(Place { position_ms, rate: rate.thousandths() })
+    }
 }
 
 impl Rest {
-    fn show(&self, player: String, song: u64) {
+    fn show(&self, player: String, song: u64, place: Option<(u32, Rate)>) {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         shown.retain(|other| other.player != player);
         while shown.len() >= SHOWN {
             shown.remove(0);
         }
-        shown.push(Shown { player, song, since_ms: clock::now_ms() });
+        shown.push(Shown { player, song, since_ms: clock::now_ms(), place });
     }
 
     fn hide(&self, player: &str) {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         shown.retain(|other| other.player != player);
+    }
+
+    /// What is shown without being counted.
+    fn shown(&self) -> Vec<Shown> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -116,7 +133,7 @@ pub(super) fn scrobble(ask: &Ask) -> Answer {
     }
     if ask.params.flag("submission")? == Some(false) {
         if let Some(song) = songs.last() {
-            ask.rest.show(ask.player(), *song);
+            ask.rest.show(ask.player(), *song, None);
         }
         return Ok(Body::Empty);
     }
@@ -148,36 +165,39 @@ pub(super) fn scrobble(ask: &Ask) -> Answer {
 
 pub(super) fn now_playing(ask: &Ask) -> Answer {
     let now = clock::now_ms();
-    let playing = ask.app().plays.now().into_iter().filter(|now| now.playing);
-    let mut found: Vec<(String, u64, u64)> =
-        playing.map(|now| (now.player, now.song, now.started_ms)).collect();
-    {
-        let shown = ask.rest.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        for other in shown.iter().rev() {
-            if !found.iter().any(|(player, ..)| *player == other.player) {
-                found.push((other.player.clone(), other.song, other.since_ms));
-            }
-        }
-    }
-    let (shelves, mut songs, mut players) = (ask.both(), Vec::new(), Vec::new());
-    for (player, song, since) in found {
-        let Some(heard) = ask.song(&shelves, song)? else { continue };
-        let duration = u64::from(heard.song.duration_ms);
-        let ago = now.saturating_sub(since);
-        if ago <= duration.saturating_add(GRACE_MS) {
+    let shelves = ask.both();
+    let (mut songs, mut entries) = (Vec::new(), Vec::<NowPlaying>::new());
+    let mut add = |player: &str, song: u64, since: u64, place: &dyn Fn(u64, u32) -> Option<Place>| {
+        let Some(heard) = ask.song(&shelves, song)? else { return Ok(()) };
+        let (ago, duration_ms) = (now.saturating_sub(since), heard.song.duration_ms);
+        let place = place(ago, duration_ms);
+        // One that says where it is says when it stops.
+        if place.is_some() || ago <= u64::from(duration_ms).saturating_add(GRACE_MS) {
             songs.push(heard);
-            players.push((player, ago));
+            entries.push(NowPlaying {
+                username: ask.device.user.clone(),
+                minutes_ago: u32::try_from(ago / 60_000).unwrap_or(u32::MAX),
+                player_name: player.to_owned(),
+                place,
+                ..NowPlaying::default()
+            });
+        }
+        Ok::<_, SubsonicError>(())
+    };
+    let playing: Vec<Now> = ask.app().plays.now().into_iter().filter(|now| now.playing).collect();
+    for Now { player, song, started_ms, position_ms, rate, .. } in &playing {
+        let place = Place { position_ms: *position_ms, rate: rate.thousandths() };
+        add(player, *song, *started_ms, &|_, _| Some(place))?;
+    }
+    for other in ask.rest.shown().iter().rev() {
+        if !playing.iter().any(|now| now.player == other.player) {
+            add(&other.player, other.song, other.since_ms, &|ago, duration| other.place(ago, duration))?;
         }
     }
-    let entries = ask.children(&songs)?.into_iter().zip(players).zip(1..);
-    let entry = |((song, (player_name, ago)), player_id)| NowPlaying {
-        song,
-        username: ask.device.user.clone(),
-        minutes_ago: u32::try_from(ago / 60_000).unwrap_or(u32::MAX),
-        player_id,
-        player_name,
-    };
-    Ok(Body::NowPlaying(entries.map(entry).collect()))
+    let songs = ask.children(&songs)?.into_iter().zip(1..);
+    let entries =
+        songs.zip(entries).map(|((song, player_id), entry)| NowPlaying { song, player_id, ..entry });
+    Ok(Body::NowPlaying(entries.collect()))
 }
 
 /// What a failure is to an app.
@@ -204,24 +224,40 @@ pub(super) async fn report(ask: Ask) -> Answer {
         "stopped" => None,
         _ => return Err(SubsonicError::wrong("state", "starting, playing, paused or stopped")),
     };
+    let rate = match params.filled("playbackRate") {
+        None => Rate::NORMAL,
+        Some(text) => text
+            .parse()
+            .ok()
+            .and_then(Rate::new)
+            .ok_or_else(|| SubsonicError::wrong("playbackRate", "a number from 0.01 to 16"))?,
+    };
+    // The beginning of a play, also of the song that was heard last.
+    let anew = params.filled("state") == Some("starting");
     let (player, shown_only) = (ask.player(), params.flag("ignoreScrobble")? == Some(true));
+    let rest = ask.rest.clone();
     let Some(playing) = playing else {
-        ask.rest.hide(&player);
-        ask.app().plays.stop(&player);
+        rest.hide(&player);
+        rest.app.plays.stop(&player);
         return Ok(Body::Empty);
     };
-    if shown_only {
-        let rest = ask.rest.clone();
-        return blocking(move || {
-            ask.song(&ask.both(), song)?.ok_or_else(SubsonicError::not_found)?;
-            rest.show(player, song);
-            Ok(Body::Empty)
-        })
-        .await;
+    let find = move || ask.song(&ask.both(), song)?.ok_or_else(SubsonicError::not_found);
+    let duration_ms = blocking(find).await?.song.duration_ms;
+    let position_ms = u32::try_from(position).unwrap_or(u32::MAX).min(duration_ms);
+    if anew || shown_only {
+        rest.app.plays.stop(&player);
     }
-    ask.rest.hide(&player);
-    let position_ms = u32::try_from(position).unwrap_or(u32::MAX);
-    let said = Said { song, position_ms, playing, lasts: LASTS };
-    ask.app().plays.say(&player, said).await.map_err(failed)?;
+    if shown_only {
+        if playing {
+            rest.show(player, song, Some((position_ms, rate)));
+        } else {
+            rest.hide(&player);
+        }
+        return Ok(Body::Empty);
+    }
+    rest.hide(&player);
+    let lasts = rate.takes(duration_ms - position_ms) + BEYOND;
+    let said = Said { song, position_ms, playing, rate, lasts };
+    rest.app.plays.say(&player, said).await.map_err(failed)?;
     Ok(Body::Empty)
 }

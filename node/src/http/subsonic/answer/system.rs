@@ -24,7 +24,14 @@ pub(super) fn token_info(ask: &Ask) -> Answer {
 
 /// What this server can do that others may not.
 pub(super) fn extensions(app: &App) -> Body {
-    let names = ["apiKeyAuthentication", "formPost", "indexBasedQueue", "playbackReport", "songLyrics"];
+    let names = [
+        "apiKeyAuthentication",
+        "formPost",
+        "indexBasedQueue",
+        "playbackReport",
+        "songLyrics",
+        "topSongsByArtistId",
+    ];
     let offset = app.transcoder.works().then_some("transcodeOffset");
     let extension = |name: &str| Extension { name: name.to_owned(), versions: vec![1] };
     Body::Extensions(names.into_iter().chain(offset).map(extension).collect())

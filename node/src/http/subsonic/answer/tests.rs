@@ -38,6 +38,16 @@ fn every_method_is_there_once() {
     }
 }
 
+/// The test of the contract asks every method that its table has.
+#[test]
+fn every_method_is_in_the_contract() {
+    let contract = include_str!("../../../../tests/subsonic/contract.txt");
+    let lines: BTreeSet<&str> = contract.lines().filter_map(|line| line.strip_prefix("method ")).collect();
+    for name in table::names().chain(["getOpenSubsonicExtensions", "reportPlayback"]) {
+        assert!(lines.iter().any(|line| line.split(' ').next() == Some(name)), "{name}");
+    }
+}
+
 #[test]
 fn what_is_encoded_anew() {
     for (format, most, extension, kbits, other) in [
@@ -55,6 +65,7 @@ fn what_is_encoded_anew() {
         (Some("opus"), 64, "opus", Some(128), Some((Format::Opus, 64))),
         (Some("flac"), 0, "mp3", Some(128), None),
         (Some("aac"), 999, "mp3", Some(128), Some((Format::Aac, 320))),
+        (Some("opus"), 999, "mp3", Some(128), Some((Format::Opus, 256))),
     ] {
         assert_eq!(encoding(format, most, extension, kbits), other, "{format:?} {most} {extension}");
     }

@@ -214,8 +214,8 @@ pub struct Album {
     pub created: u64,
     /// When it got its star.
     pub starred: Option<u64>,
-    /// 1 to 5; 0: none.
-    pub user_rating: u32,
+    /// 1 to 5.
+    pub user_rating: Option<u32>,
     /// When it came out.
     pub year: Option<u32>,
     /// The first of its genres.
@@ -252,7 +252,7 @@ impl Album {
             .maybe("year", self.year)
             .maybe("genre", self.genre.as_ref())
             .maybe_date("played", self.played)
-            .with("userRating", self.user_rating)
+            .maybe("userRating", self.user_rating)
             .with("musicBrainzId", &self.musicbrainz_id)
             .with("displayArtist", &self.display_artist)
             .with("sortName", &self.sort_name)

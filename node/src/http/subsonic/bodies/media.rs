@@ -1,6 +1,6 @@
 //! Songs, and albums and artists as they looked when everything was a file or a folder.
 
-use super::super::tree::Node;
+use super::super::tree::{Node, Scalar};
 
 /// What a [`Child`] is. Albums and artists are folders to older apps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -176,6 +176,15 @@ impl Child {
     }
 }
 
+/// Where in a song somebody is who says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Milliseconds from its start.
+    pub position_ms: u32,
+    /// How fast it is played, in thousandths of its own pace.
+    pub rate: u32,
+}
+
 /// A song that somebody hears.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NowPlaying {
@@ -189,6 +198,8 @@ pub struct NowPlaying {
     pub player_id: u32,
     /// The player's name.
     pub player_name: String,
+    /// Where it is, when the player says so.
+    pub place: Option<Place>,
 }
 
 impl NowPlaying {
@@ -199,5 +210,9 @@ impl NowPlaying {
             .with("minutesAgo", self.minutes_ago)
             .with("playerId", self.player_id)
             .with("playerName", &self.player_name)
+            // Only what can be heard is told.
+            .maybe("state", self.place.map(|_| "playing"))
+            .maybe("positionMs", self.place.map(|place| place.position_ms))
+            .maybe("playbackRate", self.place.map(|place| Scalar::Thousandths(place.rate)))
     }
 }

@@ -9,7 +9,7 @@ pub use about::{Extension, License, Line, Lyrics, ScanStatus, StructuredLyrics, 
 pub use browse::{
     Album, Artist, Artists, Directory, FolderArtist, Found, Genre, Index, Indexes, Info, MusicFolder,
 };
-pub use media::{ArtistRef, Child, Media, NowPlaying};
+pub use media::{ArtistRef, Child, Media, NowPlaying, Place};
 pub use own::{Bookmark, PlayQueue, Playlist};
 
 use super::tree::{Inner, Node};

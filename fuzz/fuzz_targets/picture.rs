@@ -1,0 +1,7 @@
+//! Pictures of albums.
+#![no_main]
+
+#[path = "../checks.rs"]
+mod checks;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| checks::picture(input));
