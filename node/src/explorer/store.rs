@@ -14,6 +14,7 @@ use super::{
     hashes::{self, HASHES, Tail},
     songs::{self, SONGS},
 };
+use crate::system::redb_errors::from_redb;
 
 /// Ledger indexes of blocks that are neither songs nor variants.
 const OTHERS: TableDefinition<u64, ()> = TableDefinition::new("others");
@@ -86,16 +87,7 @@ pub enum ExplorerError {
     Ledger(String),
 }
 
-macro_rules! from_redb {
-    ($($error:ident),*) => {$(
-        impl From<redb::$error> for ExplorerError {
-            fn from(error: redb::$error) -> Self {
-                Self::Database(error.into())
-            }
-        }
-    )*};
-}
-from_redb!(DatabaseError, TransactionError, TableError, StorageError, CommitError, SetDurabilityError);
+from_redb!(ExplorerError::Database);
 
 pub(super) type Result<T> = std::result::Result<T, ExplorerError>;
 

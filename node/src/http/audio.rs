@@ -57,8 +57,7 @@ pub async fn original(
     if let Some(name) = name {
         out.insert(header::CONTENT_DISPOSITION, attachment(name));
     }
-    let known = text(headers, header::IF_NONE_MATCH);
-    if known.is_some_and(|known| known.split(',').any(|one| one.trim().trim_start_matches("W/") == tag)) {
+    if range::is_known(text(headers, header::IF_NONE_MATCH), &tag) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         return Ok(response);
     }

@@ -1,4 +1,4 @@
-//! Which bytes of a file a request asks for (RFC 9110, sections 13.1.5 and 14).
+//! Which bytes of a file a request asks for, and whether it has them (RFC 9110, sections 13.1.2, 13.1.5 and 14).
 
 /// What is to be sent of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,11 +55,29 @@ pub fn still(if_range: Option<&str>, tag: &str) -> bool {
     if_range.is_none_or(|known| known.trim() == tag)
 }
 
+/// Whether an `If-None-Match` header names the file with this strong tag: whoever asks has it. Caches may have made the tag
+/// a weak one.
+#[must_use]
+pub fn is_known(if_none_match: Option<&str>, tag: &str) -> bool {
+    let names = |known: &str| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag;
+    if_none_match.is_some_and(|known| known.split(',').any(|known| names(known.trim())))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn what_somebody_has() {
+        for known in ["\"a\"", "W/\"a\"", "*", "\"b\" , \"a\"", "\"b\",W/\"a\""] {
+            assert!(is_known(Some(known), "\"a\""), "{known}");
+        }
+        for other in [None, Some(""), Some("\"b\""), Some("a"), Some("W/W/\"a\"")] {
+            assert!(!is_known(other, "\"a\""), "{other:?}");
+        }
+    }
 
     #[test]
     fn ranges() {

@@ -19,6 +19,8 @@ use redb::{
 };
 use tokio::sync::watch;
 
+use crate::system::redb_errors::{from_redb, is_damage};
+
 /// Absolute path to [`FileRecord`].
 const FILES: TableDefinition<&[u8], &[u8]> = TableDefinition::new("files");
 /// Content hash to the paths that hold it.
@@ -136,33 +138,14 @@ impl CatalogueError {
     /// Whether the file itself is at fault.
     fn is_damage(&self) -> bool {
         match self {
-            Self::Database(redb::Error::Corrupted(_) | redb::Error::UpgradeRequired(_))
-            | Self::Record { .. } => true,
-            Self::Database(redb::Error::Io(error)) => {
-                matches!(error.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof)
-            }
+            Self::Record { .. } => true,
+            Self::Database(error) => is_damage(error),
             _ => false,
         }
     }
 }
 
-macro_rules! from_redb {
-    ($($error:ty),*) => {
-        $(impl From<$error> for CatalogueError {
-            fn from(error: $error) -> Self {
-                Self::Database(error.into())
-            }
-        })*
-    };
-}
-from_redb!(
-    redb::DatabaseError,
-    redb::TransactionError,
-    redb::TableError,
-    redb::StorageError,
-    redb::CommitError,
-    redb::SetDurabilityError
-);
+from_redb!(CatalogueError::Database);
 
 type Result<T> = std::result::Result<T, CatalogueError>;
 

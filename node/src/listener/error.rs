@@ -1,9 +1,8 @@
 //! What can go wrong with what the listener said and did.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
+
+use crate::system::redb_errors::{from_redb, is_damage};
 
 /// Why something was not kept, or cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -107,36 +106,10 @@ impl Fault {
     }
 }
 
-fn is_damage(error: &redb::Error) -> bool {
-    match error {
-        redb::Error::Corrupted(_) | redb::Error::UpgradeRequired(_) => true,
-        redb::Error::Io(error) => {
-            matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
-        }
-        _ => false,
-    }
-}
-
 impl From<ListenerError> for Fault {
     fn from(error: ListenerError) -> Self {
         Self::Told(error)
     }
 }
 
-macro_rules! from_redb {
-    ($($error:ty),*) => {
-        $(impl From<$error> for Fault {
-            fn from(error: $error) -> Self {
-                Self::Redb(error.into())
-            }
-        })*
-    };
-}
-from_redb!(
-    redb::DatabaseError,
-    redb::TransactionError,
-    redb::TableError,
-    redb::StorageError,
-    redb::CommitError,
-    redb::SetDurabilityError
-);
+from_redb!(Fault::Redb);

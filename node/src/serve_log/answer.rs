@@ -14,6 +14,7 @@ use super::{
     files::{self, File, Lasts, Missing},
     held::Held,
 };
+use crate::http::range::is_known;
 
 /// Answers a request, whatever it is.
 pub(super) async fn answer(request: &Request<Incoming>, shared: &Shared) -> Response<Held> {
@@ -47,7 +48,7 @@ pub(super) async fn answer(request: &Request<Incoming>, shared: &Shared) -> Resp
 async fn serve(file: File, known: Option<&str>, head: bool, shared: &Shared) -> Response<Held> {
     let (tag, length) = (tag(&file.bytes), file.bytes.len());
     let (content_type, lasts) = (file.content_type, file.lasts);
-    let fresh = known.is_some_and(|known| known.split(',').any(|known| matches(known.trim(), &tag)));
+    let fresh = is_known(known, &tag);
     let body = if head || fresh {
         Held::short("")
     } else {
@@ -74,11 +75,6 @@ async fn serve(file: File, known: Option<&str>, head: bool, shared: &Shared) -> 
 fn tag(bytes: &[u8]) -> String {
     let hash = blake3::hash(bytes).to_hex();
     format!("\"{}\"", &hash[..32])
-}
-
-/// Whether a tag that a cache holds is this one; caches may have made it a weak one.
-fn matches(known: &str, tag: &str) -> bool {
-    known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag
 }
 
 const fn cache_control(lasts: Lasts) -> &'static str {
@@ -137,8 +133,7 @@ mod tests {
     #[test]
     fn tags_of_caches() {
         let tag = tag(b"x");
-        assert!(matches(&tag, &tag) && matches(&format!("W/{tag}"), &tag) && matches("*", &tag));
-        assert!(!matches("\"0\"", &tag) && !matches("", &tag));
+        assert!(is_known(Some(&tag), &tag));
         assert_eq!(tag.len(), 34);
     }
 }

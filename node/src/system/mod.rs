@@ -6,4 +6,5 @@ pub mod durable;
 pub mod keyfile;
 pub mod pathhex;
 pub mod random;
+pub mod redb_errors;
 pub mod sample;

@@ -11,6 +11,8 @@ use data_encoding::HEXLOWER;
 use rust_embed::RustEmbed;
 use serde::Deserialize;
 
+use crate::http::range;
+
 #[derive(RustEmbed)]
 #[folder = "assets/"]
 struct Assets;
@@ -75,10 +77,7 @@ fn send(name: &str, headers: &HeaderMap, lasts: bool) -> Response {
     let tag = format!("\"{hash}\"");
     let asked = headers.get(header::IF_NONE_MATCH).and_then(|asked| asked.to_str().ok());
     let cache = if lasts { "public, max-age=31536000, immutable" } else { "no-cache" };
-    let same = asked.is_some_and(|asked| {
-        asked.split(',').any(|one| one.trim().trim_start_matches("W/") == tag || one.trim() == "*")
-    });
-    let mut response = if same {
+    let mut response = if range::is_known(asked, &tag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         ([(header::CONTENT_TYPE, media_type(name))], file.data.into_owned()).into_response()
