@@ -1,6 +1,7 @@
 //! Getting a file from whoever has it: verified, resumable, from many peers at once.
 
 use std::{
+    collections::VecDeque,
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -154,6 +155,12 @@ impl Fetching<'_> {
         ordered.into_iter().map(|(_, choice)| choice).collect()
     }
 
+    /// These encodings one after the other, for whoever hears the first one that comes.
+    pub(crate) async fn tries<'c>(&self, choices: &'c [Choice]) -> Tries<'c> {
+        let ordered = self.in_order(choices).await.into();
+        Tries { choices, ordered, again: true, last: None }
+    }
+
     fn network(&self) -> anyhow::Result<&Network> {
         let none = "no peer is running here and none is known; start one with `antiphon up`, or name one with --peer-vps";
         Ok(self.network.ok_or_else(|| Failure::new(Kind::NoDaemon, none))?)
@@ -236,6 +243,49 @@ struct Troubles {
 }
 
 /// Why nobody was a help, for people.
+/// Encodings that are still to be tried.
+pub(crate) struct Tries<'c> {
+    choices: &'c [Choice],
+    ordered: VecDeque<&'c Choice>,
+    /// Whether it may begin anew when somebody is heard of.
+    again: bool,
+    last: Option<anyhow::Error>,
+}
+
+impl<'c> Tries<'c> {
+    /// The next one.
+    pub(crate) fn next(&mut self) -> Option<&'c Choice> {
+        self.ordered.pop_front()
+    }
+
+    /// This one did not come. Another one can be tried only where nobody serves it, and while nothing was heard.
+    ///
+    /// # Errors
+    /// What went wrong, when no other can.
+    pub(crate) async fn failed(
+        &mut self,
+        fetching: &Fetching<'_>,
+        error: anyhow::Error,
+        heard: bool,
+    ) -> anyhow::Result<()> {
+        if heard || Failure::of(&error).kind != Kind::Offline {
+            return Err(error);
+        }
+        self.last = Some(error);
+        // A peer that has just joined may not have heard yet who has it.
+        if self.ordered.is_empty() && std::mem::take(&mut self.again) && fetching.hears_of(self.choices).await
+        {
+            self.ordered = fetching.in_order(self.choices).await.into();
+        }
+        Ok(())
+    }
+
+    /// Why none came.
+    pub(crate) fn error(self) -> anyhow::Error {
+        self.last.unwrap_or_else(|| Failure::new(Kind::Offline, "there is nothing to play").into())
+    }
+}
+
 fn give_up(song: &Song, busy: bool, troubles: &Troubles) -> Failure {
     let title = &song.title;
     if !troubles.forbidden.is_empty() {

@@ -1,7 +1,6 @@
 //! Playing a song: its bytes in order, as they arrive.
 
 use std::{
-    collections::VecDeque,
     fs::{self, File},
     io::Read,
     path::{Path, PathBuf},
@@ -125,10 +124,8 @@ impl Peer {
         fs::create_dir_all(&folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
         let fetching = self.fetching_played();
-        let mut last = None;
-        let mut ordered: VecDeque<&Choice> = fetching.in_order(&choices).await.into();
-        let mut again = true;
-        while let Some(choice) = ordered.pop_front() {
+        let mut tries = fetching.tries(&choices).await;
+        while let Some(choice) = tries.next() {
             let (hand_over, handed) = oneshot::channel();
             let fetched = fetching.listen(&folder, &selected.song, choice, hand_over, progress);
             let pumped = async {
@@ -162,18 +159,10 @@ impl Peer {
                     }
                     return Ok(report);
                 }
-                // Another encoding can only be tried while nothing was heard.
-                Err(error) if sink.first.is_none() && Failure::of(&error).kind == Kind::Offline => {
-                    last = Some(error);
-                    // A peer that has just joined may not have heard yet who has it.
-                    if ordered.is_empty() && std::mem::take(&mut again) && fetching.hears_of(&choices).await {
-                        ordered = fetching.in_order(&choices).await.into();
-                    }
-                }
-                Err(error) => return Err(error),
+                Err(error) => tries.failed(&fetching, error, sink.first.is_some()).await?,
             }
         }
-        Err(last.unwrap_or_else(|| Failure::new(Kind::Offline, "there is nothing to play").into()))
+        Err(tries.error())
     }
 
     /// Getting what is played, and served on when it is kept.

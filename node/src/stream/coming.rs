@@ -1,7 +1,6 @@
 //! A song that comes from others.
 
 use std::{
-    collections::VecDeque,
     fs::File,
     sync::{
         Arc, Mutex, PoisonError, Weak,
@@ -202,27 +201,14 @@ impl Work {
         std::fs::create_dir_all(&folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
         let fetching = self.peer.fetching_played();
-        let mut ordered: VecDeque<Choice> =
-            fetching.in_order(&self.choices).await.into_iter().cloned().collect();
-        let (mut last, mut again) = (None, true);
-        while let Some(choice) = ordered.pop_front() {
-            match self.try_one(&fetching, &folder, &choice).await {
-                Ok(file) => return Ok((choice, file)),
-                // Another encoding can only be tried while nothing was heard.
-                Err((error, false)) if Failure::of(&error).kind == Kind::Offline => {
-                    last = Some(error);
-                    // A peer that has just joined may not have heard yet who has it.
-                    if ordered.is_empty()
-                        && std::mem::take(&mut again)
-                        && fetching.hears_of(&self.choices).await
-                    {
-                        ordered = fetching.in_order(&self.choices).await.into_iter().cloned().collect();
-                    }
-                }
-                Err((error, _)) => return Err(error),
+        let mut tries = fetching.tries(&self.choices).await;
+        while let Some(choice) = tries.next() {
+            match self.try_one(&fetching, &folder, choice).await {
+                Ok(file) => return Ok((choice.clone(), file)),
+                Err((error, heard)) => tries.failed(&fetching, error, heard).await?,
             }
         }
-        Err(last.unwrap_or_else(|| Failure::new(Kind::Offline, "there is nothing to play").into()))
+        Err(tries.error())
     }
 
     /// Tries one encoding. With a failure comes whether some of it was read.
