@@ -21,8 +21,8 @@ pub(in crate::http) const LISTENERS: usize = 64;
 /// What does not tell by itself is looked at this often.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Changes as they come: `online`, `library`, `scan`, `ledger`, `player`. The first of each comes at once.
-#[utoipa::path(get, path = "/api/v1/events", tag = "peer", responses((status = 200, description = "Server-sent events: `online`, `library`, `scan`, `ledger`, `player`, each with JSON"), (status = 503, body = Problem)))]
+/// Changes as they come: `online`, `library`, `scan`, `ledger`, `downloads`, `player`. The first of each comes at once.
+#[utoipa::path(get, path = "/api/v1/events", tag = "peer", responses((status = 200, description = "Server-sent events: `online`, `library`, `scan`, `ledger`, `downloads`, `player`, each with JSON"), (status = 503, body = Problem)))]
 pub(super) async fn events(State(app): Shared) -> Result<impl IntoResponse, Problem> {
     let Ok(place) = app.listening.clone().try_acquire_owned() else {
         let message = format!("{LISTENERS} pages listen for changes already; close some of them");
@@ -38,7 +38,7 @@ pub(in crate::http) fn places() -> Arc<Semaphore> {
 }
 
 /// Events by name.
-const NAMES: [&str; 5] = ["online", "library", "scan", "ledger", "player"];
+const NAMES: [&str; 6] = ["online", "library", "scan", "ledger", "downloads", "player"];
 
 /// What one listener was told.
 struct Changes {
@@ -60,6 +60,7 @@ impl Changes {
             "library" => json!({ "version": app.peer.music.changes().borrow().own }),
             "scan" => library::scanning(app),
             "ledger" => json!({ "size": app.peer.ledger.size(), "height": app.peer.ledger.height() }),
+            "downloads" => json!({ "version": *app.downloads.changes().borrow() }),
             _ => {
                 let mut playing = player::playing(app);
                 // A position moves all the time; pages know their own.
