@@ -10,7 +10,7 @@ let timer = 0;
 let last = 0;
 let scan = null;
 
-const lives = (kind) => document.querySelector(`#main [data-live="${kind}"]`) !== null;
+const lives = (kind) => document.querySelector(`#main [data-live~="${kind}"]`) !== null;
 
 /** Soon, and not again and again. */
 function soon() {
@@ -50,6 +50,39 @@ function showScan() {
   }
 }
 
+const isOpen = (download) => ["waiting", "paused", "running"].includes(download?.state);
+
+function howFar({ state, bytes, verified_bytes: verified }) {
+  if (state === "paused") {
+    return "Paused";
+  }
+  return state === "waiting" || bytes === 0 ? "Waiting" : `${Math.floor((verified * 100) / bytes)} %`;
+}
+
+/** How far songs are that are on their way to the library. The page is fetched again when one has come. */
+async function showComing() {
+  const places = [...document.querySelectorAll("#main [data-coming]")];
+  if (!places.length) {
+    return;
+  }
+  const { downloads } = await (await fetch("/api/v1/downloads")).json();
+  for (const place of places) {
+    const all = place.dataset.coming.split(" ").map((song) => downloads.find((one) => one.song === song));
+    const open = all.filter(isOpen);
+    if (open.length < all.length) {
+      soon();
+    }
+    if (open.length) {
+      const words = open.length === 1 ? howFar(open[0]) : `${open.length} songs to come`;
+      if ((words === "Paused") !== (place.textContent === "Paused")) {
+        // The page says why.
+        soon();
+      }
+      place.textContent = words;
+    }
+  }
+}
+
 const hear = {
   online({ version, peers, files }) {
     const net = document.getElementById("net");
@@ -70,6 +103,10 @@ const hear = {
     if (changed("scan", now.running) && lives("library")) {
       soon();
     }
+  },
+  downloads() {
+    // What could not be asked now is asked at the next step.
+    showComing().catch(() => {});
   },
   player: heard,
 };

@@ -96,26 +96,44 @@ export async function go(url, how = {}) {
   }
 }
 
-/** Fetches the page that is shown again; nothing moves. */
+/** How an element of the page is found again in its next version. */
+function known(element) {
+  const key = element?.closest("#main") && ["data-key", "id", "href", "aria-label"].find((name) => element.getAttribute(name));
+  if (!key) {
+    return () => null;
+  }
+  const like = `#main [${key}="${CSS.escape(element.getAttribute(key))}"]`;
+  const index = [...document.querySelectorAll(like)].indexOf(element);
+  return () => document.querySelectorAll(like)[index] ?? null;
+}
+
+/** Puts a newer version of the page in place; nothing moves, and pictures stay as they are. */
+export function stay(main, pressed = null) {
+  // A button that is disabled while it is asked loses the focus.
+  const active = document.activeElement;
+  const again = known(active === document.body ? pressed : active);
+  const top = scrollY;
+  const shownNow = new Map([...document.querySelectorAll("#main img")].map((img) => [img.getAttribute("src"), img]));
+  for (const img of main.querySelectorAll("img")) {
+    const same = shownNow.get(img.getAttribute("src"));
+    if (same?.complete && same.className === img.className) {
+      img.replaceWith(document.adoptNode(same));
+      shownNow.delete(img.getAttribute("src"));
+    }
+  }
+  put(main);
+  scrollTo(0, top);
+  again()?.focus({ preventScroll: true });
+}
+
+/** Fetches the page that is shown again. */
 export async function refresh() {
   const at = shown;
   try {
     const got = await part(at);
-    if (!got || at !== shown) {
-      return;
-    }
-    const active = document.activeElement;
-    // Somebody is typing there.
-    if (active?.matches("#main input, #main textarea")) {
-      return;
-    }
-    const key = active?.closest("#main") && active.getAttribute("href");
-    const index = key ? [...document.querySelectorAll(`#main [href="${CSS.escape(key)}"]`)].indexOf(active) : -1;
-    const top = scrollY;
-    put(got.main);
-    scrollTo(0, top);
-    if (index >= 0) {
-      document.querySelectorAll(`#main [href="${CSS.escape(key)}"]`)[index]?.focus({ preventScroll: true });
+    // Not while somebody is typing there.
+    if (got && at === shown && !document.activeElement?.matches("#main input, #main textarea")) {
+      stay(got.main);
     }
   } catch {
     // The next change tries again.

@@ -1,6 +1,8 @@
 // One audio element that plays on while pages change. The peer is told each second where it is.
+import { sing } from "./lyrics.js";
 import { go, onPage, part, say, toast } from "./nav.js";
 import * as list from "./queue.js";
+import { connect, openQueue, showQueue } from "./sheet.js";
 
 const { queue } = list;
 const $ = (id) => document.getElementById(id);
@@ -55,16 +57,29 @@ function showTime() {
     $("p-seek").setAttribute("aria-valuetext", `${clock(now)} of ${clock(all)}`);
     fill($("p-seek"), share);
   }
+  sing(loaded, now);
+}
+
+/** Tells the system where the song is; it counts on by itself. */
+function showPlace() {
+  if ("mediaSession" in navigator && Number.isFinite(audio.duration)) {
+    const { duration, playbackRate, currentTime } = audio;
+    navigator.mediaSession.setPositionState?.({ duration, playbackRate, position: Math.min(currentTime, duration) });
+  }
 }
 
 function showState() {
   const waiting = wanted && !audio.paused && audio.readyState < 3;
   $("p-play-icon").setAttribute("href", waiting ? "#i-wait" : wanted ? "#i-pause" : "#i-play");
   $("p-play").setAttribute("aria-label", wanted ? "Pause" : "Play");
-  $("p-shuffle").setAttribute("aria-pressed", queue.shuffle);
-  $("p-repeat").setAttribute("aria-pressed", queue.repeat !== "off");
-  $("p-repeat").setAttribute("aria-label", `Repeat: ${{ off: "off", all: "all", one: "this song" }[queue.repeat]}`);
-  $("p-repeat-icon").setAttribute("href", queue.repeat === "one" ? "#i-repeat-one" : "#i-repeat");
+  for (const button of document.querySelectorAll("[data-shuffle]")) {
+    button.setAttribute("aria-pressed", queue.shuffle);
+  }
+  for (const button of document.querySelectorAll("[data-repeat]")) {
+    button.setAttribute("aria-pressed", queue.repeat !== "off");
+    button.setAttribute("aria-label", `Repeat: ${{ off: "off", all: "all", one: "this song" }[queue.repeat]}`);
+    button.querySelector("use").setAttribute("href", queue.repeat === "one" ? "#i-repeat-one" : "#i-repeat");
+  }
   if ("mediaSession" in navigator) {
     navigator.mediaSession.playbackState = wanted ? "playing" : loaded ? "paused" : "none";
   }
@@ -101,6 +116,12 @@ function begin(seconds = 0, play = true) {
   const song = list.current();
   if (!song) {
     stop();
+    loaded = null;
+    audio.removeAttribute("src");
+    audio.load();
+    showSong(null);
+    showTime();
+    showState();
     return;
   }
   loaded = song.id;
@@ -236,13 +257,13 @@ audio.addEventListener("error", async () => {
     showState();
   }
 });
-audio.addEventListener("playing", () => { failed = 0; showState(); report(); });
-audio.addEventListener("pause", () => { if (!audio.ended) { wanted = false; } showState(); report(); });
-audio.addEventListener("seeked", () => { showTime(); report(); });
+audio.addEventListener("playing", () => { failed = 0; showState(); showPlace(); report(); });
+audio.addEventListener("pause", () => { if (!audio.ended) { wanted = false; } showState(); showPlace(); report(); });
+audio.addEventListener("seeked", () => { showTime(); showPlace(); report(); });
 audio.addEventListener("waiting", showState);
 audio.addEventListener("canplay", showState);
 audio.addEventListener("timeupdate", showTime);
-audio.addEventListener("durationchange", showTime);
+audio.addEventListener("durationchange", () => { showTime(); showPlace(); });
 audio.addEventListener("volumechange", showVolume);
 audio.addEventListener("ended", () => {
   report();
@@ -258,9 +279,6 @@ setInterval(() => {
     report();
     queue.seconds = audio.currentTime;
     list.keep();
-    if ("mediaSession" in navigator && Number.isFinite(audio.duration)) {
-      navigator.mediaSession.setPositionState?.({ duration: audio.duration, position: Math.min(audio.currentTime, audio.duration) });
-    }
   }
 }, 1000);
 addEventListener("pagehide", () => {
@@ -307,22 +325,6 @@ function add(songs) {
   }
 }
 
-async function keepSongs(button) {
-  button.disabled = true;
-  const body = JSON.stringify({ songs: button.dataset.keep.split(" ") });
-  try {
-    const response = await fetch("/api/v1/downloads", { method: "POST", headers: { "Content-Type": "application/json" }, body });
-    if (response.ok) {
-      toast("It is being fetched, and appears in your library when it is there.");
-      return;
-    }
-    toast((await response.json()).detail || "It cannot be kept now.");
-  } catch {
-    toast("It cannot be kept now.");
-  }
-  button.disabled = false;
-}
-
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("button");
   const main = $("main");
@@ -346,8 +348,6 @@ document.addEventListener("click", async (event) => {
   } else if (button.dataset.playPage) {
     const got = await part(button.dataset.playPage).catch(() => null);
     playList(got ? songsOf(got.main) : [], 0);
-  } else if (button.dataset.keep) {
-    keepSongs(button);
   }
 });
 document.addEventListener("dblclick", (event) => {
@@ -357,60 +357,31 @@ document.addEventListener("dblclick", (event) => {
   }
 });
 
-// The queue.
-function showQueue() {
-  if ($("queue").hidden) {
-    return;
-  }
-  const items = queue.songs.map((song, index) => {
-    const item = document.createElement("li");
-    const play = document.createElement("button");
-    play.type = "button";
-    play.textContent = `${song.title} – ${song.artist}`;
-    play.addEventListener("click", () => jump(index));
-    const out = document.createElement("button");
-    out.type = "button";
-    out.className = "icon small";
-    out.setAttribute("aria-label", `Remove ${song.title} from the queue`);
-    out.innerHTML = '<svg class="i" aria-hidden="true"><use href="#i-close"/></svg>';
-    out.addEventListener("click", () => {
-      const was = index === queue.at;
-      list.remove(index);
-      if (was) {
-        queue.at = Math.max(-1, Math.min(index, queue.songs.length - 1));
-        begin(0, wanted);
-      }
-      showQueue();
-    });
-    if (index === queue.at) {
-      item.setAttribute("aria-current", "true");
+// What is pressed beside the song.
+connect({
+  jump,
+  removed(was, index) {
+    if (was) {
+      queue.at = Math.min(index, queue.songs.length - 1);
+      begin(0, wanted);
     }
-    item.append(play, out);
-    return item;
-  });
-  $("q-list").replaceChildren(...items);
-  $("q-empty").hidden = items.length > 0;
-}
-
-function openQueue(open) {
-  $("queue").hidden = !open;
-  $("p-queue").setAttribute("aria-expanded", open);
-  showQueue();
-  (open ? $("q-close") : $("p-queue")).focus();
-}
-
-$("p-queue").addEventListener("click", () => openQueue($("queue").hidden));
-$("q-close").addEventListener("click", () => openQueue(false));
-$("q-clear").addEventListener("click", () => { list.clear(); showQueue(); });
-$("p-play").addEventListener("click", toggle);
-$("p-next").addEventListener("click", next);
-$("p-previous").addEventListener("click", previous);
-$("p-shuffle").addEventListener("click", () => { list.shuffle(!queue.shuffle); showState(); });
-$("p-repeat").addEventListener("click", () => {
-  queue.repeat = { off: "all", all: "one", one: "off" }[queue.repeat] ?? "off";
-  list.keep();
-  showState();
+  },
 });
+for (const [name, act] of Object.entries({
+  previous,
+  next,
+  shuffle: () => { list.shuffle(!queue.shuffle); showState(); },
+  repeat: () => {
+    queue.repeat = { off: "all", all: "one", one: "off" }[queue.repeat] ?? "off";
+    list.keep();
+    showState();
+  },
+})) {
+  for (const button of document.querySelectorAll(`[data-${name}]`)) {
+    button.addEventListener("click", act);
+  }
+}
+$("p-play").addEventListener("click", toggle);
 $("p-mute").addEventListener("click", () => { audio.muted = !audio.muted; });
 $("p-volume").addEventListener("input", (event) => setVolume(event.target.value / 100));
 $("p-seek").addEventListener("input", (event) => {
@@ -454,15 +425,17 @@ document.addEventListener("keydown", (event) => {
   if (!Object.hasOwn(KEYS, key) || event.metaKey || event.ctrlKey || event.altKey) {
     return;
   }
-  if (event.target.closest("input, textarea, select, [contenteditable]")) {
+  // A slider needs its arrows, and other fields all of their keys.
+  const arrow = key.startsWith("Arrow");
+  if (event.target.closest('input:not([type="range"]), textarea, select, [contenteditable]')) {
     return;
   }
   // Space presses the button that has the focus.
   if (key === " " && event.target.closest("button, a, summary")) {
     return;
   }
-  // Where nothing plays, arrows scroll.
-  if (key.startsWith("Arrow") && !loaded) {
+  // Where nothing plays, arrows scroll, and always in a part of a page that scrolls by itself.
+  if (arrow && (!loaded || event.target.closest('input, [tabindex="0"]'))) {
     return;
   }
   event.preventDefault();
@@ -471,7 +444,9 @@ document.addEventListener("keydown", (event) => {
 
 if ("mediaSession" in navigator) {
   const handlers = {
-    play: toggle, pause: toggle, nexttrack: next, previoustrack: previous, stop,
+    play: () => { if (!wanted) { toggle(); } },
+    pause: () => { if (wanted) { toggle(); } },
+    nexttrack: next, previoustrack: previous, stop,
     seekbackward: (how) => seekBy(-(how.seekOffset || 10)),
     seekforward: (how) => seekBy(how.seekOffset || 10),
     seekto: (how) => { audio.currentTime = how.seekTime; },
@@ -485,7 +460,7 @@ if ("mediaSession" in navigator) {
   }
 }
 
-onPage(mark);
+onPage(() => { mark(); sing(loaded, audio.currentTime); });
 const kept = Number.parseFloat(localStorage.getItem("antiphon-volume"));
 setVolume(Number.isFinite(kept) ? kept : 1);
 showVolume();

@@ -1,5 +1,6 @@
 // What is played next. It is kept for as long as the tab is open.
 const KEY = "antiphon-queue";
+const MOST = 2000;
 
 function load() {
   try {
@@ -40,16 +41,16 @@ function mix() {
 
 /** Replaces everything. */
 export function fill(songs, at) {
-  queue.songs = songs.slice(0, 2000);
+  queue.songs = songs.slice(0, MOST);
   queue.at = Math.min(at, queue.songs.length - 1);
   queue.seconds = 0;
   mix();
   keep();
 }
 
-/** Puts songs at the end. */
+/** Puts songs at the end, as many as there is room for. */
 export function append(songs) {
-  for (const song of songs) {
+  for (const song of songs.slice(0, Math.max(0, MOST - queue.songs.length))) {
     queue.order.push(queue.songs.length);
     queue.songs.push(song);
   }
@@ -63,6 +64,21 @@ export function remove(index) {
   if (index < queue.at || queue.at >= queue.songs.length) {
     queue.at -= 1;
   }
+  keep();
+}
+
+/** Moves a song to another place. What plays plays on. */
+export function move(from, to) {
+  queue.songs.splice(to, 0, ...queue.songs.splice(from, 1));
+  const moved = (index) => {
+    if (index === from) {
+      return to;
+    }
+    const without = index > from ? index - 1 : index;
+    return without >= to ? without + 1 : without;
+  };
+  queue.order = queue.order.map(moved);
+  queue.at = queue.at < 0 ? queue.at : moved(queue.at);
   keep();
 }
 

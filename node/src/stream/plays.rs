@@ -22,7 +22,7 @@ use super::Streams;
 use crate::{
     failure::{Failure, Kind},
     listener::How,
-    peer::{Peer, choice::SourceLine},
+    peer::{Peer, choice::GetProgress},
     royalty::listen::{self, Encoding, Position},
     system::clock,
 };
@@ -33,6 +33,8 @@ const PLAYERS: usize = 32;
 const NAME_BYTES: usize = 128;
 /// How often a position is carried on.
 const EVERY: Duration = Duration::from_millis(200);
+/// How often it is looked at over which way a song comes: others begin to send it, and connections get better.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A player that is paused for longer has gone.
 const PAUSED: Duration = Duration::from_secs(1_800);
 
@@ -257,7 +259,7 @@ impl Plays {
 
     async fn begin(&self, peer: &Arc<Peer>, player: &str, said: Said, song: Song) -> Result<(), Failure> {
         let (say, hear) = watch::channel((said, Instant::now()));
-        let (counting, why, burn_units, how) = self.counting(peer, said.song, &song).await;
+        let Begun { counting, why, burn_units, how, sources } = self.counting(peer, said.song, &song).await;
         let number = rand::random();
         let now = Now {
             player: player.to_owned(),
@@ -268,12 +270,7 @@ impl Plays {
             started_ms: clock::now_ms(),
             counted: counting.is_some(),
             uncounted_because: why,
-            how: match how {
-                How::Library => "library",
-                How::Direct => "direct",
-                How::Relayed => "relayed",
-                How::App => "app",
-            },
+            how: named(how),
         };
         let play = Play {
             song: said.song,
@@ -293,7 +290,7 @@ impl Plays {
             // One wallet hears one song at a time.
             players.retain(|name, other| name == player || !other.now.counted);
         }
-        let task = Accompanied { plays: self.clone(), number, hear, play, counting };
+        let task = Accompanied { plays: self.clone(), number, hear, play, counting, sources };
         let task = tokio::spawn(task.run());
         let duration_ms = song.duration_ms;
         players.insert(player.to_owned(), Playing { now, number, duration_ms, said: say, _task: task });
@@ -303,38 +300,46 @@ impl Plays {
     }
 
     /// Begins to have a song paid for, if others send it; else why not.
-    async fn counting(
-        &self,
-        peer: &Arc<Peer>,
-        index: u64,
-        song: &Song,
-    ) -> (Option<Counting>, Option<String>, u64, How) {
+    async fn counting(&self, peer: &Arc<Peer>, index: u64, song: &Song) -> Begun {
         // It is read already, or will be at once.
         let opened = match self.0.streams.open(index).await {
             Ok(opened) if opened.is_from_others() => opened,
-            Ok(_) => return (None, None, 0, How::Library),
-            Err(failure) => return (None, Some(failure.message), 0, How::App),
+            Ok(_) => return Begun::uncounted(How::Library, None),
+            Err(failure) => return Begun::uncounted(How::App, Some(failure.message)),
         };
         let (sources, content) = (opened.progress(), opened.content);
-        let sending = sources.borrow().sources.clone();
-        let how = how(peer, &sending).await;
-        let Some(royalties) = peer.royalties.clone() else { return (None, None, 0, how) };
+        let sending = sources.borrow().clone();
+        let how = how(peer, &sending).await.unwrap_or(How::Direct);
+        let mut begun = Begun { sources: Some(sources.clone()), ..Begun::uncounted(how, None) };
+        let Some(royalties) = peer.royalties.clone() else { return begun };
         let (asked, song) = (royalties.clone(), song.clone());
         let encoding = Encoding { index, content };
         let ledger = peer.ledger.clone();
-        let begun = tokio::task::spawn_blocking(move || {
+        let found = tokio::task::spawn_blocking(move || {
             let song = asked.song(index, &song, encoding)?;
             anyhow::Ok((song, ledger.burn_for(index)?))
         });
-        match begun.await.map_err(anyhow::Error::from).and_then(|begun| begun) {
+        match found.await.map_err(anyhow::Error::from).and_then(|found| found) {
             Ok((song, burn)) => {
                 let (position_in, position) = watch::channel(Position::default());
                 let (peers, outbox) = (royalties.peers, royalties.outbox);
                 // Not ended with the player: what was heard until then is handed in.
                 let report = tokio::spawn(listen::listen(peers, song, position, sources, outbox));
-                (Some(Counting { position: position_in, report }), None, burn, how)
+                begun.counting = Some(Counting { position: position_in, report });
+                begun.burn_units = burn;
             }
-            Err(error) => (None, Some(Failure::of(&error).message), 0, how),
+            Err(error) => begun.why = Some(Failure::of(&error).message),
+        }
+        begun
+    }
+
+    /// A song comes another way than it was said.
+    fn came(&self, player: &str, number: u64, how: How) {
+        let mut players = self.players();
+        if let Some(playing) = players.get_mut(player).filter(|playing| playing.number == number) {
+            playing.now.how = named(how);
+            drop(players);
+            self.tell();
         }
     }
 
@@ -356,14 +361,43 @@ impl Plays {
     }
 }
 
-/// Over which ways a song comes.
-async fn how(peer: &Peer, sources: &[SourceLine]) -> How {
-    let Some(network) = &peer.network else { return How::Direct };
+fn named(how: How) -> &'static str {
+    match how {
+        How::Library => "library",
+        How::Direct => "direct",
+        How::Relayed => "relayed",
+        How::App => "app",
+    }
+}
+
+/// Over which way a song comes; nothing while nobody has sent any of it.
+async fn how(peer: &Peer, progress: &GetProgress) -> Option<How> {
+    let sending = || progress.sources.iter().filter(|source| source.bytes > 0);
+    sending().next()?;
+    let Some(network) = &peer.network else { return Some(How::Direct) };
     let peers = network.peers().await;
     let relayed = peers.iter().any(|known| {
-        known.path == Path::Relayed && sources.iter().any(|source| source.peer == known.peer.to_string())
+        known.path == Path::Relayed && sending().any(|source| source.peer == known.peer.to_string())
     });
-    if relayed { How::Relayed } else { How::Direct }
+    Some(if relayed { How::Relayed } else { How::Direct })
+}
+
+/// How a play begins.
+struct Begun {
+    /// Nothing: nobody is paid for it.
+    counting: Option<Counting>,
+    /// Why not, where others send it.
+    why: Option<String>,
+    burn_units: u64,
+    how: How,
+    /// Who sends it, where others do.
+    sources: Option<watch::Receiver<GetProgress>>,
+}
+
+impl Begun {
+    fn uncounted(how: How, why: Option<String>) -> Self {
+        Self { counting: None, why, burn_units: 0, how, sources: None }
+    }
 }
 
 /// Heartbeats, and what becomes of them.
@@ -379,10 +413,13 @@ struct Accompanied {
     hear: watch::Receiver<(Said, Instant)>,
     play: Play,
     counting: Option<Counting>,
+    /// Who sends it; nothing once it is known how it has come.
+    sources: Option<watch::Receiver<GetProgress>>,
 }
 
 impl Accompanied {
     async fn run(mut self) {
+        let mut looked = Instant::now();
         let mut coverage = Coverage::new(self.play.duration_ms);
         let mut clock = Clock::new(*self.hear.borrow());
         loop {
@@ -399,6 +436,10 @@ impl Accompanied {
             if let Ok(Err(_)) = tokio::time::timeout(EVERY, self.hear.changed()).await {
                 break;
             }
+            if looked.elapsed() >= LOOK_EVERY {
+                self.look().await;
+                looked = Instant::now();
+            }
         }
         self.plays.ended(&self.play.player, self.number);
         self.play.heard_ms = coverage.heard().total_ms();
@@ -409,6 +450,21 @@ impl Accompanied {
         }
         if self.play.heard_ms >= 1_000 {
             self.plays.0.journal.played(self.play);
+        }
+    }
+
+    /// Looks at over which way the song comes.
+    async fn look(&mut self) {
+        let (Some(sources), Some(peer)) = (&self.sources, self.plays.0.peer.upgrade()) else { return };
+        let progress = sources.borrow().clone();
+        let Some(how) = how(&peer, &progress).await else { return };
+        if how != self.play.how {
+            self.play.how = how;
+            self.plays.came(&self.play.player, self.number, how);
+        }
+        // All of it is here: whoever sent it may go.
+        if progress.verified_bytes >= progress.total {
+            self.sources = None;
         }
     }
 }

@@ -14,6 +14,7 @@
 mod address;
 #[path = "../common/mod.rs"]
 mod common;
+mod heard;
 mod lab;
 mod lossy;
 mod matrix;

@@ -322,6 +322,21 @@ impl Meter {
         line.rsplit(' ').next()?.parse().ok()
     }
 
+    /// What the API answers to something that is sent.
+    pub(crate) fn post(&self, path: &str, body: &Value) -> std::io::Result<Value> {
+        let (mut stream, body) = (TcpStream::connect(&self.base)?, body.to_string());
+        write!(
+            stream,
+            "POST /api/v1{path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            self.base,
+            body.len()
+        )?;
+        let answer = std::io::read_to_string(stream)?;
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+        Ok(serde_json::from_str(body)?)
+    }
+
     fn page(&self) -> std::io::Result<String> {
         let mut stream = TcpStream::connect(&self.base)?;
         write!(stream, "GET /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.base)?;

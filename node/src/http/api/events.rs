@@ -60,7 +60,10 @@ impl Changes {
             "library" => json!({ "version": app.peer.music.changes().borrow().own }),
             "scan" => library::scanning(app),
             "ledger" => json!({ "size": app.peer.ledger.size(), "height": app.peer.ledger.height() }),
-            "downloads" => serde_json::to_value(app.downloads.counts()).unwrap_or_default(),
+            "downloads" => {
+                let version = *app.downloads.changes().borrow();
+                json!({ "version": version, "counts": app.downloads.counts() })
+            }
             _ => {
                 let mut playing = player::playing(app);
                 // A position moves all the time; pages know their own.

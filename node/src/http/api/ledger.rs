@@ -40,7 +40,8 @@ pub(in crate::http) fn line(block: &Block, bytes: &[u8]) -> Value {
         Some(Body::Claim(claim)) => ("claim", format!("to be the artist {:?}", claim.artist)),
         Some(Body::Council(_)) => ("council", "an act of the council".to_owned()),
         Some(Body::Epoch(epoch)) => {
-            ("epoch", format!("settlement {} of {} plays", epoch.number, epoch.plays))
+            let plays = if epoch.plays == 1 { "play" } else { "plays" };
+            ("epoch", format!("settlement {} of {} {plays}", epoch.number, epoch.plays))
         }
         None => ("empty", String::new()),
     };

@@ -11,7 +11,9 @@ use axum::{
 use serde::Deserialize;
 
 use super::{
-    Answer, Failed, Page as Shown, Shared, blocking, see,
+    Answer, Failed, Page as Shown, Shared, blocking, downloads, marks,
+    marks::Keep,
+    see,
     views::{self, AlbumView, ArtistView, Both, GenreView, Pager, TrackView, counted},
 };
 use crate::{
@@ -56,6 +58,8 @@ struct ShelfMain {
     folders: usize,
     samples: bool,
     scanning: Option<(u64, u64)>,
+    /// Songs on their way to the own library, in words.
+    coming: String,
 }
 
 /// The folders of the own library, and how many others are online.
@@ -68,7 +72,9 @@ async fn around(app: &App) -> Result<(Vec<PathBuf>, usize), Failed> {
 
 #[derive(Template)]
 #[template(path = "welcome.html")]
-struct Welcome;
+struct Welcome {
+    samples: bool,
+}
 
 /// Where one lands.
 pub(super) async fn home(State(app): Shared) -> Answer {
@@ -77,10 +83,12 @@ pub(super) async fn home(State(app): Shared) -> Answer {
     if !both.online.is_empty() {
         return Ok(see("/discover"));
     }
-    if !folders.is_empty() || !both.own.is_empty() {
+    // What comes with the program is nobody's music.
+    let samples = folders == [app.peer.data.samples()];
+    if !samples && (!folders.is_empty() || !both.own.is_empty()) {
         return Ok(see("/library"));
     }
-    Shown::show("Welcome", "", &Welcome)
+    Shown::show("Welcome", "", &Welcome { samples })
 }
 
 /// The own music.
@@ -129,6 +137,7 @@ async fn shelf(app: &App, folder: Folder, asked: &Asked) -> Answer {
         folders: folders.len(),
         samples: own && folders == [app.peer.data.samples()],
         scanning: running.then_some((scan.done, scan.found)),
+        coming: if own { downloads::summary(app.downloads.counts()) } else { String::new() },
     };
     match tab {
         "artists" => main.artists = on(part, shelf.artists()).map(ArtistView::of).collect(),
@@ -137,6 +146,7 @@ async fn shelf(app: &App, folder: Folder, asked: &Asked) -> Answer {
             let tracks = shelf.tracks(TrackList::All, part);
             main.tracks = tracks.into_iter().map(|track| TrackView::of(shelf, &both.own, track)).collect();
             number(&mut main.tracks, part.offset);
+            marks::mark(app, &mut main.tracks).await?;
         }
         _ => {
             let order = if own { AlbumList::ByArtist } else { AlbumList::Newest };
@@ -185,6 +195,7 @@ pub(super) async fn search(State(app): Shared, Query(asked): Query<Asked>) -> An
         main.albums = both.albums(|shelf| shelf.find(q, page(0), page(18), page(0)).albums);
         main.tracks = both.tracks(|shelf| shelf.find(q, page(0), page(0), page(50)).tracks);
         number(&mut main.tracks, 0);
+        marks::mark(&app, &mut main.tracks).await?;
     }
     let title = if main.q.is_empty() { "Search".to_owned() } else { format!("Search: {}", main.q) };
     Shown::show(title, "search", &main)
@@ -197,7 +208,8 @@ struct AlbumMain {
     genre: Option<GenreView>,
     length: String,
     songs: String,
-    missing: Vec<String>,
+    starred: bool,
+    keep: Keep,
     tracks: Vec<TrackView>,
 }
 
@@ -217,6 +229,7 @@ pub(super) async fn album(State(app): Shared, Path(name): Path<String>) -> Answe
         shelf.album(id).map(|album| shelf.tracks_of(album).iter().collect()).unwrap_or_default()
     });
     tracks.sort_by_key(|track| track.place);
+    marks::mark(&app, &mut tracks).await?;
     let genre = [&both.own, &both.online]
         .into_iter()
         .find_map(|shelf| shelf.album_genre(shelf.album(id)?).map(GenreView::of));
@@ -225,7 +238,8 @@ pub(super) async fn album(State(app): Shared, Path(name): Path<String>) -> Answe
         genre,
         length: views::length(ms),
         songs: counted(tracks.len(), "song"),
-        missing: tracks.iter().filter(|track| !track.here).map(|track| track.id.clone()).collect(),
+        starred: marks::starred(&app, vec![id]).await? == [true],
+        keep: Keep::of(&tracks),
         tracks,
         album,
     };
@@ -236,6 +250,7 @@ pub(super) async fn album(State(app): Shared, Path(name): Path<String>) -> Answe
 #[template(path = "artist.html")]
 struct ArtistMain {
     artist: ArtistView,
+    starred: bool,
     albums: Vec<AlbumView>,
     tracks: Vec<TrackView>,
 }
@@ -255,7 +270,9 @@ pub(super) async fn artist(State(app): Shared, Path(name): Path<String>) -> Answ
     let mut tracks =
         both.tracks(|shelf| shelf.artist(id).map(|artist| shelf.tracks_by(artist, page)).unwrap_or_default());
     number(&mut tracks, 0);
-    Shown::show(artist.name.clone(), "", &ArtistMain { artist, albums, tracks })
+    marks::mark(&app, &mut tracks).await?;
+    let starred = marks::starred(&app, vec![id]).await? == [true];
+    Shown::show(artist.name.clone(), "", &ArtistMain { artist, starred, albums, tracks })
 }
 
 #[derive(Template)]
@@ -285,46 +302,8 @@ pub(super) async fn genre(State(app): Shared, Query(asked): Query<Asked>) -> Ans
     };
     let mut tracks = both.tracks(|shelf| shelf.tracks(TrackList::Genre(&name), pager.part()));
     number(&mut tracks, pager.part().offset);
+    marks::mark(&app, &mut tracks).await?;
     Shown::show(shown.clone(), "", &GenreMain { name: shown, albums, tracks, pager })
-}
-
-#[derive(Template)]
-#[template(path = "song.html")]
-struct SongMain {
-    track: TrackView,
-    year: String,
-    price_units: Option<u64>,
-    burn: Option<String>,
-    plays: u64,
-    playlists: Vec<(String, String)>,
-}
-
-/// One song.
-pub(super) async fn song(State(app): Shared, Path(name): Path<String>) -> Answer {
-    let index = crate::http::api::player::song_index(&name)?;
-    let both = Both::of(&app);
-    let gone =
-        || Problem::not_found("Nobody who is online has this song now, and it is not in your library.");
-    let track = both.track(index).ok_or_else(gone)?;
-    let (ledger, listener) = (app.peer.ledger.clone(), app.listener.clone());
-    let found = blocking(move || {
-        let burn = ledger.burn_for(index).map_err(anyhow::Error::from)?;
-        let plays = listener.plays_of(&[index])?.first().map_or(0, |plays| plays.count);
-        Ok::<_, Failed>((burn, plays, listener.playlists()?))
-    });
-    let (burn, plays, playlists) = found.await?;
-    let known = [&both.own, &both.online].into_iter().find_map(|shelf| shelf.track(index));
-    let year = known.map_or(0, |track| track.year);
-    let price = known.filter(|track| track.terms == antiphon_proto::wire::TermsKind::Purchase);
-    let main = SongMain {
-        year: if year == 0 { String::new() } else { year.to_string() },
-        price_units: price.map(|track| track.price),
-        burn: (burn > 0).then(|| crate::tokens::words(burn)),
-        plays,
-        playlists: playlists.into_iter().map(|(id, head)| (id.to_string(), head.name)).collect(),
-        track,
-    };
-    Shown::show(main.track.title.clone(), "", &main)
 }
 
 /// A picture.

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::{
     Answer, Failed, Page, Shared, blocking, chart, see,
-    views::{bytes, length, when},
+    views::{bytes, counted, length, when},
 };
 use crate::{
     council_ops::CouncilStatus,
@@ -90,8 +90,10 @@ pub(super) async fn home(State(app): Shared) -> Answer {
     let (ledger, explorer) = (app.peer.ledger.clone(), app.explorer.clone());
     let main = blocking(move || {
         let (sums, points) = (ledger.tokens(), explorer.chart(POINTS)?);
-        let curve = |name: &str, of: &dyn Fn(&EpochLine) -> u64| {
-            chart::line(name, &points.iter().map(|point| (point.time_ms, of(point))).collect::<Vec<_>>())
+        let plays = |count: u64| counted(usize::try_from(count).unwrap_or(usize::MAX), "play");
+        let curve = |name: &str, of: &dyn Fn(&EpochLine) -> u64, say: &dyn Fn(u64) -> String| {
+            let points: Vec<(u64, u64)> = points.iter().map(|point| (point.time_ms, of(point))).collect();
+            chart::line(name, &points, say)
         };
         anyhow::Ok(Home {
             disk: bytes(numbers.disk_bytes),
@@ -101,9 +103,9 @@ pub(super) async fn home(State(app): Shared) -> Answer {
             burned: tokens::format(sums.totals.burned),
             epoch: sums.totals.epoch,
             blocks: blocks_below(&ledger, u64::MAX, 15)?,
-            supply_chart: curve("Supply in tokens", &|point| point.supply_units / 100_000_000),
-            plays_chart: curve("Plays in each settlement", &|point| point.plays.into()),
-            burn_chart: curve("Tokens burned in each settlement", &|point| point.burned_units / 100_000_000),
+            supply_chart: curve("Supply", &|point| point.supply_units, &tokens::words),
+            plays_chart: curve("Plays in each settlement", &|point| point.plays.into(), &plays),
+            burn_chart: curve("Burned in each settlement", &|point| point.burned_units, &tokens::words),
             numbers,
         })
     });

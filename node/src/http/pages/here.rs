@@ -54,14 +54,11 @@ pub(super) async fn plays(State(app): Shared, Query(from): Query<From>) -> Answe
         let journal = listener.journal(from.before, PER_PAGE)?;
         let next = journal.last().filter(|_| journal.len() == PER_PAGE).map(|(number, _)| *number);
         let lines = journal.into_iter().map(|(_, play)| {
-            let shown = both.track(play.song).map(|track| (track.title, track.artist));
-            // What nobody serves now is in the ledger all the same.
-            let shown = shown.or_else(|| ledger.song(play.song).ok()?.map(|song| (song.title, song.artist)));
-            let (title, artist) = shown.unwrap_or_default();
+            let (title, artist) = both.named(&ledger, play.song);
             Line {
                 when: views::when(play.time_ms),
                 song: play.song,
-                title: if title.is_empty() { format!("Song {}", play.song) } else { title },
+                title,
                 artist,
                 heard: format!("{} of {}", views::length(play.heard_ms), views::length(play.duration_ms)),
                 how: way(play.how),

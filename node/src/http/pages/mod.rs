@@ -5,11 +5,15 @@ mod accounts;
 mod assets;
 mod browse;
 mod chart;
+mod downloads;
 mod explorer;
 mod here;
 mod login;
+mod marks;
 mod playlists;
 mod settings;
+mod song;
+mod starred;
 mod views;
 mod wallet;
 
@@ -113,6 +117,8 @@ impl From<ListenerError> for Failed {
 #[derive(Template)]
 #[template(path = "problem.html")]
 struct ProblemMain<'p> {
+    /// What is not there may come.
+    gone: bool,
     heading: &'p str,
     detail: &'p str,
     hint: &'p str,
@@ -135,7 +141,9 @@ impl IntoResponse for Failed {
             StatusCode::TOO_MANY_REQUESTS => ("Wait a moment", "Too many wrong passwords were tried."),
             _ => ("Something went wrong", "The log of the peer may say more."),
         };
-        let main = ProblemMain { heading, detail: &detail, hint }.render().unwrap_or(detail.clone());
+        let main = ProblemMain { gone: status == StatusCode::NOT_FOUND, heading, detail: &detail, hint }
+            .render()
+            .unwrap_or(detail.clone());
         Page { title: heading.to_owned(), place: "", main, status, bare: false }.into_response()
     }
 }
@@ -183,10 +191,15 @@ pub(in crate::http) fn router(app: Arc<App>) -> Router {
         .route("/album/{id}", get(browse::album))
         .route("/artist/{id}", get(browse::artist))
         .route("/genre", get(browse::genre))
-        .route("/song/{id}", get(browse::song))
+        .route("/song/{id}", get(song::song))
         .route("/song/{id}/buy", post(wallet::buy))
         .route("/playlists", get(playlists::all).post(playlists::create))
         .route("/playlists/{id}", get(playlists::one).post(playlists::edit))
+        .route("/starred", get(starred::starred))
+        .route("/star", post(marks::star))
+        .route("/rate", post(marks::rate))
+        .route("/keep", post(marks::keep))
+        .route("/downloads", get(downloads::downloads))
         .route("/plays", get(here::plays))
         .route("/peers", get(here::peers))
         .route("/wallet", get(wallet::wallet))

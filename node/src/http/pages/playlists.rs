@@ -8,7 +8,7 @@ use axum::{
 use serde::Deserialize;
 
 use super::{
-    Answer, Failed, Page as Shown, Shared, blocking, browse, see,
+    Answer, Failed, Page as Shown, Shared, blocking, marks, see,
     views::{self, Both, TrackView, counted},
 };
 use crate::{
@@ -93,14 +93,18 @@ pub(super) async fn one(State(app): Shared, Path(id): Path<String>) -> Answer {
     let found = blocking(move || listener.playlist(id)).await?;
     let (head, songs) = found.ok_or_else(|| Problem::not_found("There is no such playlist."))?;
     let both = Both::of(&app);
-    let mut entries: Vec<Entry> = Vec::new();
+    let mut tracks: Vec<TrackView> = Vec::new();
+    let mut there: Vec<bool> = Vec::new();
     for (place, song) in songs.iter().take(SHOWN).enumerate() {
-        let track = both.track(*song).map(|mut track| {
-            browse::number(std::slice::from_mut(&mut track), place);
-            track
-        });
-        entries.push(Entry { place, track });
+        let track = both.track(*song);
+        there.push(track.is_some());
+        tracks.extend(track.map(|track| TrackView { number: place + 1, ..track }));
     }
+    marks::mark(&app, &mut tracks).await?;
+    let mut tracks = tracks.into_iter();
+    let entry =
+        |(place, there): (usize, bool)| Entry { place, track: there.then(|| tracks.next()).flatten() };
+    let entries: Vec<Entry> = there.into_iter().enumerate().map(entry).collect();
     let here = entries.iter().filter(|entry| entry.track.is_some()).count();
     let mut summary = counted(songs.len(), "song");
     if songs.len() > SHOWN {

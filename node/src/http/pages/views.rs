@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use antiphon_ledger::Ledger;
 use antiphon_proto::wire::TermsKind;
 
 use crate::{
     http::App,
     music::{
         Folder,
+        id::Id,
         shelf::{Album, Artist, Genre, Page, Shelf, Track},
     },
     tokens,
@@ -47,6 +49,14 @@ pub(super) struct TrackView {
     pub(super) here: bool,
     /// How many others serve it now.
     pub(super) sources: u32,
+    /// Whether it has a star.
+    pub(super) starred: bool,
+    /// How far it is on its way to the own library; empty when it is not.
+    pub(super) coming: String,
+    /// What it waits for on its way; empty when it does not.
+    pub(super) waits: String,
+    /// Why it did not come there; empty when nothing is known.
+    pub(super) failed: String,
 }
 
 /// An album in a grid.
@@ -157,6 +167,10 @@ impl TrackView {
             terms: terms(track.terms, track.price),
             here: own.track(track.index()).is_some(),
             sources: track.sources,
+            starred: false,
+            coming: String::new(),
+            waits: String::new(),
+            failed: String::new(),
         }
     }
 }
@@ -221,6 +235,24 @@ impl Both {
             .into_iter()
             .find_map(|shelf| shelf.track(index).map(|track| TrackView::of(shelf, &self.own, track)));
         found.map(|track| TrackView { sources, ..track })
+    }
+
+    /// Title and artist of a song by its ledger index; what nobody serves now is in the ledger all the same. Blocks.
+    pub(super) fn named(&self, ledger: &Ledger, index: u64) -> (String, String) {
+        let shown = self.track(index).map(|track| (track.title, track.artist));
+        let shown = shown.or_else(|| ledger.song(index).ok()?.map(|song| (song.title, song.artist)));
+        let (title, artist) = shown.unwrap_or_default();
+        (if title.is_empty() { format!("Song {index}") } else { title }, artist)
+    }
+
+    /// An album by its name.
+    pub(super) fn album(&self, id: Id) -> Option<AlbumView> {
+        self.each().into_iter().find_map(|shelf| shelf.album(id).map(|album| AlbumView::of(shelf, album)))
+    }
+
+    /// An artist by name.
+    pub(super) fn artist(&self, id: Id) -> Option<ArtistView> {
+        self.each().into_iter().find_map(|shelf| shelf.artist(id).map(ArtistView::of))
     }
 
     /// Songs that `of` takes from each shelf, each once, those that are here first.
