@@ -16,57 +16,14 @@ use antiphon::{
     },
     search::name_words,
 };
-use antiphon_benches::{NOW_MS, median, resident_bytes};
-use antiphon_proto::wire::Song;
+use antiphon_benches::{NOW_MS, median, names::named_song, resident_bytes};
 
 /// Rounds of each question.
 const ROUNDS: usize = 21;
-/// Songs of an album, and albums of an artist.
-const ALBUM: usize = 12;
-const ARTIST: usize = 4 * ALBUM;
-const SYLLABLES: [&str; 32] = [
-    "ka", "lo", "mi", "ra", "zen", "tor", "ul", "ven", "sha", "dor", "el", "fin", "gra", "hul", "is", "jo",
-    "kri", "lum", "mor", "na", "ost", "pir", "qua", "rii", "sol", "tha", "ur", "vex", "wyn", "xa", "yor",
-    "zu",
-];
-
-/// One of some thousand words, the first of them often, as in a language.
-fn word(number: u64) -> String {
-    let bytes = *blake3::hash(&number.to_le_bytes()).as_bytes();
-    let common = usize::from(bytes[0] % 4) * usize::from(bytes[1]) * usize::from(bytes[2]) / 16;
-    [common % 32, common / 32 % 32, common / 1_024 % 32].map(|at| SYLLABLES[at]).concat()
-}
-
-fn words(number: usize, kind: u64, count: u64) -> String {
-    let one = |at| word((number as u64) << 8 | kind << 4 | at);
-    (0..count).map(one).collect::<Vec<_>>().join(" ")
-}
-
-fn song(number: usize) -> Song {
-    let artist = words(number / ARTIST, 1, 2);
-    let guest = number % ALBUM == 7;
-    Song {
-        content_hash: blake3::hash(&number.to_le_bytes()).as_bytes().to_vec(),
-        container: 2,
-        bytes: 30_000_000,
-        duration_ms: 240_000,
-        title: words(number, 2, 1 + number as u64 % 5),
-        album: words(number / ALBUM, 3, 3),
-        artist: if guest { words(number / 3, 1, 2) } else { artist.clone() },
-        album_artist: artist,
-        genre: words(number / ARTIST % 40, 4, 1),
-        year: u32::try_from(1_960 + number / ALBUM % 65).unwrap(),
-        track: u32::try_from(number % ALBUM + 1).unwrap(),
-        isrc: "GBAYE6700150".to_owned(),
-        mbid: vec![7; 16],
-        ..Song::default()
-    }
-}
-
 fn rows(songs: usize) -> (Names, Vec<Row>) {
     let mut names = Names::default();
     let row = |number| {
-        let song = names.song(number as u64, NOW_MS + number as u64, &song(number));
+        let song = names.song(number as u64, NOW_MS + number as u64, &named_song(number));
         Row { song: Arc::new(song), other: None, sources: 1 }
     };
     let rows = (0..songs).map(row).collect();

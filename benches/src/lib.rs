@@ -3,7 +3,10 @@
 //! Machines are noisy, so every bench runs its subject and its peer in turn, in the same run, and reports the ratio
 //! of the medians. Nothing here is a test.
 
+pub mod http;
+pub mod names;
 pub mod presence;
+pub mod process;
 
 use std::{path::PathBuf, process::Command, time::Instant};
 
