@@ -46,7 +46,7 @@ pub(crate) fn play(browser: &Browser, title: &str) {
 #[test]
 fn a_song_is_heard_from_any_place_while_it_comes() {
     // Slow enough that a piece of 11 MB is not there when it is jumped in.
-    let Some(scene) = Scene::open(DESKTOP, Some(300)) else { return };
+    let Some(scene) = Scene::open(DESKTOP, Some(150)) else { return };
     let browser = &scene.browser;
     let song = scene.song("Knalgan Theme");
     let bytes = song["bytes"].as_u64().unwrap();

@@ -14,7 +14,7 @@ use crate::{
 #[test]
 fn songs_and_albums_are_kept() {
     // Slow enough that how far they are can be seen.
-    let Some(scene) = Scene::open(DESKTOP, Some(1_500)) else { return };
+    let Some(scene) = Scene::open(DESKTOP, Some(1_000)) else { return };
     let browser = &scene.browser;
     browser.visit("/library");
     browser.until_says("Nothing here yet");

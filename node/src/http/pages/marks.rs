@@ -33,7 +33,7 @@ fn back(headers: &HeaderMap, otherwise: &str) -> Response {
 
 /// The newest word on each song that is or was to be kept.
 fn downloads(app: &App) -> HashMap<u64, Download> {
-    // The newest come first, and the last one of a song counts.
+    // From the oldest on, so that the newest word on a song stays.
     app.downloads.list().into_iter().rev().map(|download| (download.song, download)).collect()
 }
 
@@ -104,26 +104,21 @@ impl Keep {
             [] => String::new(),
             [_] => tracks
                 .iter()
-                .map(|track| track.coming.as_str())
+                .map(|track| track.coming.clone())
                 .find(|words| !words.is_empty())
-                .map_or(String::new(), ToOwned::to_owned),
+                .unwrap_or_default(),
             _ => format!("{} songs to come", open.len()),
         };
+        let waits = tracks.iter().find(|track| !track.waits.is_empty()).map(|track| track.waits.clone());
+        let failed = tracks.iter().rev().find(|track| !track.failed.is_empty());
         Self {
             missing: names(&|track| !track.here && track.coming.is_empty()).join(" "),
             open: open.join(" "),
             words,
-            waits: tracks
-                .iter()
-                .find(|track| !track.waits.is_empty())
-                .map_or_else(String::new, |track| track.waits.clone()),
-            failed: tracks
-                .iter()
-                .rev()
-                .find(|track| !track.failed.is_empty())
-                .map_or_else(String::new, |track| {
-                    format!("“{}” did not come: {}", track.title, track.failed)
-                }),
+            waits: waits.unwrap_or_default(),
+            failed: failed
+                .map(|one| format!("“{}” did not come: {}", one.title, one.failed))
+                .unwrap_or_default(),
         }
     }
 }

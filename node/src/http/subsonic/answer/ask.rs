@@ -157,8 +157,13 @@ impl Ask {
         artists: &[ArtistOf<'s>],
         form: impl Fn(ArtistOf<'s>, &Marks) -> T,
     ) -> Result<Vec<T>, SubsonicError> {
-        let ids: Vec<Id> = artists.iter().map(|found| found.artist.id).collect();
-        let marks = self.marks(&[], &ids)?;
+        let marks = if artists.len() > MOST {
+            // All of them: what has a mark is less than what has a name.
+            kept(Marks::of_artists(&self.app().listener))?
+        } else {
+            let ids: Vec<Id> = artists.iter().map(|found| found.artist.id).collect();
+            self.marks(&[], &ids)?
+        };
         Ok(artists.iter().map(|found| form(*found, &marks)).collect())
     }
 

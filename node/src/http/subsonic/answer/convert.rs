@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     http::audio,
-    listener::{self, Listener, SongPlays},
+    listener::{self, Kind, Listener, SongPlays},
     music::{
         id::Id,
         shelf::{NO_ALBUM, NO_ARTIST},
@@ -37,6 +37,15 @@ impl Marks {
             plays: songs.iter().copied().zip(plays).collect(),
             starred: ids.iter().copied().zip(starred).filter_map(|(id, at)| Some((id, at?))).collect(),
             ratings: ids.iter().copied().zip(ratings).filter(|(_, rating)| *rating > 0).collect(),
+        })
+    }
+
+    /// Stars and ratings of all artists. Blocks.
+    pub(super) fn of_artists(listener: &Listener) -> listener::Result<Self> {
+        Ok(Self {
+            plays: HashMap::new(),
+            starred: listener.starred(Kind::Artist)?.into_iter().collect(),
+            ratings: listener.rated(Kind::Artist)?.into_iter().collect(),
         })
     }
 

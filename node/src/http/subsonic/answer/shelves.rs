@@ -62,7 +62,17 @@ impl Shelves {
     }
 
     pub(super) fn artist(&self, id: Id) -> Option<ArtistOf<'_>> {
-        let artist = self.each().find_map(|shelf| shelf.artist(id))?;
+        let mut found = self.each().filter_map(|shelf| Some((shelf, shelf.artist(id)?)));
+        let (shelf, artist) = found.next()?;
+        if found.next().is_none() {
+            // On one shelf only: it has each album once.
+            let (mut albums, mut created_ms) = (0, 0);
+            for album in shelf.albums_of(artist) {
+                albums += 1;
+                created_ms = created_ms.max(album.created_ms);
+            }
+            return Some(ArtistOf { artist, albums, created_ms });
+        }
         let albums = self.album_ids(id);
         let created_ms = albums.iter().map(|(_, created_ms)| *created_ms).max().unwrap_or(0);
         Some(ArtistOf { artist, albums: albums.len(), created_ms })
