@@ -8,7 +8,10 @@ use std::{
     ffi::OsStr,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
-    sync::{Mutex, OnceLock, PoisonError},
+    sync::{
+        Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use antiphon_proto::{ContentHash, NetworkId, limits};
@@ -171,6 +174,10 @@ pub struct Catalogue {
     moves: watch::Sender<u64>,
     /// Held from a commit until it was told, so that changes are told in their order.
     telling: Mutex<()>,
+    /// How often something was written.
+    written: AtomicU64,
+    /// Numbers, and how often something had been written when they were counted.
+    counted: Mutex<Option<(u64, Counts)>>,
 }
 
 /// One change, applied with others in one durable transaction.
@@ -242,6 +249,8 @@ impl Catalogue {
             on_moved: OnceLock::new(),
             moves: watch::Sender::new(0),
             telling: Mutex::new(()),
+            written: AtomicU64::new(0),
+            counted: Mutex::new(None),
         })
     }
 
@@ -284,6 +293,7 @@ impl Catalogue {
             tables.moved()?
         };
         write.commit()?;
+        self.written.fetch_add(1, Ordering::AcqRel);
         if moved.is_empty() {
             return Ok(());
         }
@@ -425,11 +435,17 @@ impl Catalogue {
         Ok(page)
     }
 
-    /// Counts by a walk over all records.
+    /// Counts by a walk over all records, once for each change: whoever watches a peer asks all the time.
     ///
     /// # Errors
     /// When the database cannot be read.
     pub fn counts(&self) -> Result<Counts> {
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        // Before it is looked: what is written meanwhile is counted the next time.
+        let written = self.written.load(Ordering::Acquire);
+        if let Some((_, counts)) = counted.filter(|(then, _)| *then == written) {
+            return Ok(counts);
+        }
         let read = self.database.begin_read()?;
         let files = read.open_table(FILES)?;
         let mut counts = Counts { files: files.len()?, ..Counts::default() };
@@ -442,6 +458,7 @@ impl Catalogue {
                 State::Skipped { .. } | State::Failed { .. } => counts.skipped += 1,
             }
         }
+        *counted = Some((written, counts));
         Ok(counts)
     }
 }
@@ -620,6 +637,9 @@ mod tests {
         assert_eq!(catalogue.pending(&content).unwrap(), Some(vec![1, 2]));
         assert_eq!(catalogue.counts().unwrap(), Counts { files: 1, pending: 1, ..Counts::default() });
         catalogue.apply(&[Change::Settle(content, 12)]).unwrap();
+        for _ in 0..2 {
+            assert_eq!(catalogue.counts().unwrap(), Counts { files: 1, known: 1, ..Counts::default() });
+        }
         assert_eq!(
             catalogue.get(&path).unwrap().unwrap().state,
             State::Known { content: content.0, index: 12 }
