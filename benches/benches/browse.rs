@@ -96,7 +96,7 @@ fn library(root: &Path, network: &NetworkId, songs: Range<usize>) {
     let change = |number: usize| {
         let song = named_song(number);
         let folder = music.join(format!("{:04}", number / 500));
-        if number % 500 == 0 || number == songs.start {
+        if number.is_multiple_of(500) || number == songs.start {
             fs::create_dir_all(&folder).unwrap();
         }
         let path = folder.join(format!("{number}.flac"));
