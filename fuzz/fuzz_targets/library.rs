@@ -21,7 +21,7 @@ libfuzzer_sys::fuzz_target!(|input: (Vec<Vec<u8>>, Vec<u16>)| {
     let start = Instant::now();
     let mut presence = Presence::new(PeerId::random(), Params::default(), 0, start);
     let author = PeerId::random();
-    presence.handle_connected(author, true);
+    presence.handle_connected(author, true, start);
     presence.handle_subscribed(&author, start);
     let mut decoder = pages::Pages::default();
     let mut whole = true;
