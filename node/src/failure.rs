@@ -4,6 +4,8 @@ use std::{fmt, io};
 
 use serde::{Deserialize, Serialize};
 
+use crate::listener::ListenerError;
+
 /// Classes of failure that scripts can tell apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -80,6 +82,13 @@ impl Failure {
 
 /// The class of a failure that nobody has named.
 fn class(error: &anyhow::Error) -> Kind {
+    match error.chain().find_map(|cause| cause.downcast_ref::<ListenerError>()) {
+        Some(ListenerError::NotFound(_)) => return Kind::NotFound,
+        Some(ListenerError::Full { .. } | ListenerError::TooLong { .. } | ListenerError::Refused(_)) => {
+            return Kind::Usage;
+        }
+        _ => {}
+    }
     let full = |cause: &(dyn std::error::Error + 'static)| {
         cause.downcast_ref::<io::Error>().is_some_and(|error| {
             matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)

@@ -228,6 +228,58 @@ fn what_is_to_be_kept_outlives_everybody() {
 }
 
 #[test]
+fn what_a_listener_says_of_music() {
+    let machine = Machine::new();
+    tunes(&machine.music(), 0..2, 10);
+    let peer = machine.up(&[machine.music().to_str().unwrap()]);
+    wait_scanned(&machine, 2);
+    let songs = wait_for("both songs on the shelf", || {
+        let songs = get(&peer, "/api/v1/songs?shelf=own").json()["songs"].as_array().unwrap().clone();
+        (songs.len() == 2).then_some(songs)
+    });
+    let [one, other] = [&songs[0]["id"], &songs[1]["id"]];
+    let delete = |path: &str| send(&peer, "DELETE", path, &[], None);
+
+    let star = |id: &Value, starred| post(&peer, "/api/v1/starred", &json!({ "id": id, "starred": starred }));
+    assert_eq!(star(one, true).status, 200);
+    assert_eq!(star(&json!("so-999"), true).status, 404);
+    assert_eq!(star(&json!("nonsense"), false).status, 404);
+    let starred = get(&peer, "/api/v1/starred").json();
+    assert_eq!((&starred["songs"][0]["id"], starred["albums"].as_array().unwrap().len()), (one, 0));
+    star(one, false);
+    assert_eq!(get(&peer, "/api/v1/starred").json()["songs"], json!([]));
+    let rate = |rating| post(&peer, "/api/v1/ratings", &json!({ "id": other, "rating": rating })).status;
+    assert_eq!((rate(5), rate(0), rate(6)), (200, 200, 400));
+
+    assert_eq!(post(&peer, "/api/v1/playlists", &json!({ "name": " " })).status, 400);
+    let made = post(&peer, "/api/v1/playlists", &json!({ "name": "Evening", "song_ids": [one, other] }));
+    assert_eq!((made.status, &made.json()["songs"]), (201, &json!(2)));
+    let path = format!("/api/v1/playlists/{}", made.json()["id"].as_str().unwrap());
+    let edited = post(&peer, &path, &json!({ "comment": "slow", "song_ids": [other, one, other] })).json();
+    assert_eq!((&edited["name"], &edited["song_ids"]), (&json!("Evening"), &json!([other, one, other])));
+    assert_eq!(post(&peer, &path, &json!({ "nmae": "x" })).status, 422);
+    assert_eq!(get(&peer, "/api/v1/playlists").json()["playlists"][0]["comment"], "slow");
+    assert_eq!((delete(&path).status, delete(&path).status, get(&peer, &path).status), (200, 404, 404));
+
+    let settings = "/api/v1/settings";
+    assert_eq!(get(&peer, settings).json()["theme"], "");
+    assert_eq!(post(&peer, settings, &json!({ "theme": "dark" })).json()["theme"], "dark");
+    assert_eq!(post(&peer, settings, &json!({ "theme": "pink" })).status, 400);
+    let app = post(&peer, "/api/v1/settings/apps", &json!({ "name": "phone" }));
+    assert_eq!(app.status, 201);
+    assert!(app.json()["password"].as_str().unwrap().len() > 20);
+    assert_eq!(get(&peer, settings).json()["apps"][0]["name"], "phone");
+    let path = format!("/api/v1/settings/apps/{}", app.json()["id"]);
+    assert_eq!((delete(&path).status, delete(&path).status), (200, 404));
+    let password =
+        |password: Value| post(&peer, "/api/v1/settings/password", &json!({ "password": password }));
+    assert_eq!(password(json!("short")).status, 400);
+    assert_eq!(password(json!("long enough")).json()["password"], true);
+    // From now on one has to log in.
+    assert_eq!(get(&peer, settings).status, 401);
+}
+
+#[test]
 fn who_is_answered() {
     let machine = Machine::new();
     tunes(&machine.music(), 0..1, 10);
@@ -310,6 +362,11 @@ fn plays_that_pages_tell_of_are_paid_for() {
     }
     let stopped = post(&listening, "/api/v1/player/stop", &json!({ "player": "p" }));
     assert_eq!(stopped.json()["playing"], json!([]));
+    let heard = wait_for("the play in the journal", || {
+        let play = get(&listening, "/api/v1/plays?limit=1").json()["plays"][0].clone();
+        play.is_object().then_some(play)
+    });
+    assert_eq!((&heard["song"], &heard["how"]), (&json!(song), &json!("direct")), "{heard}");
     wait_for("a receipt on its way", || (listening.metric("antiphon_receipts_outbox") > 0).then_some(()));
     assert_eq!(listener.json(&["status"])["running"], true);
     let unknown = json!({ "player": "p", "song": "so-77", "position_ms": 0, "playing": true });

@@ -39,6 +39,19 @@ pub enum How {
     App,
 }
 
+impl How {
+    /// Its name for programs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Library => "library",
+            Self::Direct => "direct",
+            Self::Relayed => "relayed",
+            Self::App => "app",
+        }
+    }
+}
+
 /// A play.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct Play {

@@ -270,7 +270,7 @@ impl Plays {
             started_ms: clock::now_ms(),
             counted: counting.is_some(),
             uncounted_because: why,
-            how: named(how),
+            how: how.name(),
         };
         let play = Play {
             song: said.song,
@@ -337,7 +337,7 @@ impl Plays {
     fn came(&self, player: &str, number: u64, how: How) {
         let mut players = self.players();
         if let Some(playing) = players.get_mut(player).filter(|playing| playing.number == number) {
-            playing.now.how = named(how);
+            playing.now.how = how.name();
             drop(players);
             self.tell();
         }
@@ -358,15 +358,6 @@ impl Plays {
             drop(players);
             self.tell();
         }
-    }
-}
-
-fn named(how: How) -> &'static str {
-    match how {
-        How::Library => "library",
-        How::Direct => "direct",
-        How::Relayed => "relayed",
-        How::App => "app",
     }
 }
 

@@ -7,8 +7,10 @@ pub(in crate::http) mod events;
 pub(in crate::http) mod extract;
 pub(in crate::http) mod ledger;
 pub(in crate::http) mod library;
+pub(in crate::http) mod marks;
 mod openapi;
 pub(in crate::http) mod player;
+pub(in crate::http) mod settings;
 mod wallet;
 
 use std::sync::Arc;
@@ -35,6 +37,13 @@ pub(in crate::http) async fn ask(app: &App, request: Request) -> Answer {
     let (music, _) = tokio::sync::mpsc::channel(1);
     let done = ops::execute(&app.peer, request, Some(&app.running), &|_| {}, music).await?;
     Ok(Json(done))
+}
+
+/// Waits for the disk.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> Result<T, Problem> {
+    Ok(tokio::task::spawn_blocking(work).await.map_err(anyhow::Error::from)??)
 }
 
 /// All routes.
@@ -71,6 +80,15 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .route("/player", get(player::now))
         .route("/player/position", post(player::position))
         .route("/player/stop", post(player::stop))
+        .route("/plays", get(marks::plays))
+        .route("/playlists", get(marks::playlists).post(marks::create))
+        .route("/playlists/{id}", get(marks::playlist).post(marks::edit).delete(marks::delete))
+        .route("/ratings", post(marks::rate))
+        .route("/settings", get(settings::all).post(settings::change))
+        .route("/settings/apps", post(settings::add_app))
+        .route("/settings/apps/{id}", delete(settings::revoke_app))
+        .route("/settings/password", post(settings::password))
+        .route("/starred", get(marks::starred).post(marks::star))
         .route("/wallet", get(wallet::balance))
         .route("/wallet/history", get(wallet::history))
         .route("/wallet/send", post(wallet::send))

@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use super::{catalogue, downloads, events, ledger, library, player, wallet};
+use super::{catalogue, downloads, events, ledger, library, marks, player, settings, wallet};
 use crate::http::problem::Problem;
 
 /// The API of a peer.
@@ -24,6 +24,8 @@ use crate::http::problem::Problem;
         downloads::list, downloads::keep, downloads::cancel,
         library::library, library::add, library::remove, library::scan,
         player::stream, player::now, player::position, player::stop,
+        marks::starred, marks::star, marks::rate, marks::plays, marks::playlists, marks::playlist, marks::create, marks::edit,
+        marks::delete, settings::all, settings::change, settings::password, settings::add_app, settings::revoke_app,
         wallet::balance, wallet::history, wallet::send, wallet::buy,
     ),
     components(schemas(Problem)),
@@ -31,6 +33,7 @@ use crate::http::problem::Problem;
         (name = "music", description = "What there is to hear"),
         (name = "library", description = "The own music"), (name = "player", description = "What is heard here"),
         (name = "wallet", description = "The own account"), (name = "ledger", description = "What all peers agree on"),
+        (name = "listener", description = "Stars, ratings, playlists"), (name = "settings", description = "Looks and passwords"),
         (name = "peer", description = "The peer and its network"),
     )
 )]

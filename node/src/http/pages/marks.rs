@@ -11,12 +11,13 @@ use axum::{
 };
 use serde::Deserialize;
 
-use super::{
-    Answer, Failed, Shared, blocking, see,
-    views::{Both, TrackView},
-};
+use super::{Answer, Failed, Shared, blocking, see, views::TrackView};
 use crate::{
-    http::{App, api::player::song_index, problem::Problem},
+    http::{
+        App,
+        api::{marks::must_be_there, player::song_index},
+        problem::Problem,
+    },
     keep::{Download, State as Stage},
     music::id::Id,
     system::clock,
@@ -150,18 +151,6 @@ pub(super) async fn keep(State(app): Shared, headers: HeaderMap, Form(form): For
 
 fn named(name: &str) -> Result<Id, Failed> {
     name.parse().map_err(|_| Problem::not_found("There is no such album, artist or song.").into())
-}
-
-/// What there is no more cannot get a star; it can lose one.
-fn must_be_there(app: &App, id: Id) -> Result<(), Failed> {
-    let both = Both::of(app);
-    let there = [&both.own, &both.online].into_iter().any(|shelf| match id {
-        Id::Song(index) => shelf.track(index).is_some(),
-        Id::Album(_) => shelf.album(id).is_some(),
-        Id::Artist(_) => shelf.artist(id).is_some(),
-    });
-    let gone = || Problem::not_found("It is neither in your library nor online now.");
-    if there { Ok(()) } else { Err(gone().into()) }
 }
 
 /// What gets a star, or loses it.

@@ -103,14 +103,7 @@ impl From<anyhow::Error> for Failed {
 
 impl From<ListenerError> for Failed {
     fn from(error: ListenerError) -> Self {
-        let status = match error {
-            ListenerError::NotFound(_) => StatusCode::NOT_FOUND,
-            ListenerError::Full { .. } | ListenerError::TooLong { .. } | ListenerError::Refused(_) => {
-                StatusCode::BAD_REQUEST
-            }
-            _ => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        Self(Problem::new(status, error.to_string()))
+        anyhow::Error::from(error).into()
     }
 }
 
@@ -245,7 +238,7 @@ async fn dress(State(app): Shared, request: Request, next: Next) -> Response {
     let Some(page) = response.extensions_mut().remove::<Arc<Page>>() else { return response };
     let listener = app.listener.clone();
     let known = blocking(move || {
-        let theme = listener.setting(settings::THEME)?.unwrap_or_default();
+        let theme = crate::http::api::settings::theme_of(&listener)?;
         Ok::<_, ListenerError>((theme, listener.has_password()?))
     });
     let (theme, has_password) = known.await.unwrap_or_default();

@@ -9,14 +9,15 @@ use serde::Deserialize;
 
 use super::{Answer, Page as Shown, Shared, blocking, see, views};
 use crate::{
-    http::{api::library, problem::Problem},
+    http::{
+        api::{library, settings},
+        problem::Problem,
+    },
     listener::{Device, ListenerError, SessionId},
     system::{clock, random::random},
     web_ops,
 };
 
-/// Name of the setting for looks.
-pub(super) const THEME: &str = "theme";
 /// How long a new password is shown.
 const SHOWN_MS: u64 = 600_000;
 
@@ -68,7 +69,7 @@ pub(super) async fn show(State(app): Shared, Query(fresh): Query<Fresh>) -> Answ
         };
         Ok::<_, ListenerError>(SettingsMain {
             folders: folders.iter().map(|folder| folder.display().to_string()).collect(),
-            theme: listener.setting(THEME)?.unwrap_or_default(),
+            theme: settings::theme_of(&listener)?,
             fresh: devices.iter().find(is_fresh).cloned(),
             apps: devices.into_iter().map(AppRow::of).collect(),
             has_password: listener.has_password()?,
@@ -118,11 +119,7 @@ pub(super) struct ThemeForm {
 
 /// Sets the looks.
 pub(super) async fn theme(State(app): Shared, Form(form): Form<ThemeForm>) -> Answer {
-    if !["", "dark", "light"].contains(&form.theme.as_str()) {
-        return Err(Problem::bad("There is no such theme.").into());
-    }
-    let listener = app.listener.clone();
-    blocking(move || listener.set_setting(THEME, &form.theme)).await?;
+    settings::set_theme(&app, form.theme).await?;
     Ok(see("/settings?changed=yes"))
 }
 
