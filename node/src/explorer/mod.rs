@@ -131,7 +131,10 @@ pub fn update(explorer: &Explorer, ledger: &Ledger, stop: &dyn Fn() -> bool) -> 
     Ok(())
 }
 
-/// Songs below an index that name a key, the newest first, and where to go on. Blocks on the disk.
+/// Songs and their indexes, the newest first, and below which index it goes on.
+pub type SongsPage = (Vec<(u64, Song)>, Option<u64>);
+
+/// Songs below an index that name a key. Blocks on the disk.
 ///
 /// # Errors
 /// Ledger or index cannot be read.
@@ -141,7 +144,7 @@ pub fn songs_of(
     key: &PublicKey,
     below: u64,
     limit: usize,
-) -> Result<(Vec<(u64, Song)>, Option<u64>), ExplorerError> {
+) -> Result<SongsPage, ExplorerError> {
     let found = explorer.songs_of(key, below, limit)?;
     let next = found.last().copied().filter(|_| found.len() >= limit);
     let mut songs = Vec::with_capacity(found.len());
