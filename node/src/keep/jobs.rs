@@ -18,6 +18,9 @@ const LONGEST_MS: u64 = 3_600_000;
 /// What fails for other reasons (somebody left in the middle, a file could not be written) is tried so often at most.
 const TRIES: u32 = 8;
 
+/// What is said of one that nobody has.
+const NOBODY: &str = "nobody who has it is online";
+
 /// How far one is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -122,7 +125,7 @@ impl Jobs {
         let mut jobs = Self::default();
         for (id, song) in wanted {
             let mut job = Job::new(*id, *song, State::Paused);
-            job.shown.error = Some("it waits for somebody who has it".to_owned());
+            job.shown.error = Some(NOBODY.to_owned());
             jobs.all.insert(*id, job);
             jobs.open.insert(*song, *id);
         }
@@ -225,7 +228,8 @@ impl Jobs {
             }
             End::Cancelled => shown.state = State::Cancelled,
             End::Not(failure) => {
-                shown.error = Some(failure.message);
+                let nobody = failure.kind == Kind::Offline && !is_there;
+                shown.error = Some(if nobody { NOBODY.to_owned() } else { failure.message });
                 let mends = match failure.kind {
                     Kind::Offline | Kind::Locked | Kind::Full => true,
                     Kind::Failed => job.tries < TRIES,

@@ -49,6 +49,7 @@ pub(crate) fn settled(scene: &Scene) -> Vec<String> {
         "/playlists",
         "/starred",
         "/plays",
+        "/downloads",
         "/peers",
         "/wallet",
         "/settings",

@@ -56,6 +56,10 @@ fn songs_and_albums_are_kept() {
     browser.click(".side [data-place=library]");
     browser.until_says("7 songs in 1 album");
     assert_eq!(browser.js("return window.still", &[]), true);
+    browser.visit("/downloads");
+    browser.until_says("Nothing is on its way");
+    browser.until_says("Love Theme");
+    browser.until_says("In library");
     browser.is_quiet();
 }
 
