@@ -6,7 +6,7 @@
 
 use redb::{ReadableTable, Table, TableDefinition};
 
-use super::store::Result;
+use super::error::Result;
 
 /// Number of the segment and first byte of the hash to entries: five more bytes of the hash, and which block of the segment
 /// it is (big-endian), ascending.

@@ -4,6 +4,7 @@
 //!
 //! Songs are most of a ledger. Whoever looks for what has changed an account reads the other blocks only.
 
+mod error;
 mod hashes;
 mod songs;
 mod store;
@@ -19,7 +20,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::songs::keys;
-pub use self::store::{EpochLine, Explorer, ExplorerError};
+pub use self::{
+    error::ExplorerError,
+    store::{EpochLine, Explorer},
+};
 
 /// Blocks that are looked at before what was found is written.
 const AT_ONCE: u64 = 4_096;

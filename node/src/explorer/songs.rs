@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use antiphon_proto::{PublicKey, wire::Song};
 use redb::{ReadableTable, Table, TableDefinition};
 
-use super::store::Result;
+use super::error::Result;
 
 /// First eight bytes of a key (big-endian) and number of 4,096 blocks to songs among these blocks: u16, big-endian,
 /// ascending.

@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Found, Seen,
+    error::{ExplorerError, Result},
     hashes::{self, HASHES, Tail},
     songs::{self, SONGS},
 };
-use crate::system::redb_errors::from_redb;
 
 /// Ledger indexes of blocks that are neither songs nor variants.
 const OTHERS: TableDefinition<u64, ()> = TableDefinition::new("others");
@@ -75,21 +75,6 @@ impl EpochLine {
         )
     }
 }
-
-/// Why the index cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ExplorerError {
-    /// The file.
-    #[error("the explorer's index: {0}")]
-    Database(#[from] redb::Error),
-    /// The ledger.
-    #[error("the ledger: {0}")]
-    Ledger(String),
-}
-
-from_redb!(ExplorerError::Database);
-
-pub(super) type Result<T> = std::result::Result<T, ExplorerError>;
 
 /// The index. Every method blocks on the disk.
 pub struct Explorer {
