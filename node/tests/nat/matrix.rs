@@ -216,7 +216,9 @@ impl World {
 
     fn run(&mut self) {
         self.minis.iter_mut().for_each(Node::up);
-        self.nodes.iter_mut().for_each(Node::start);
+        // One after the other, as people start them. Of two that start at the same moment on a machine that is busy with all
+        // of them, one may open its circuit before it knows its own address: that one is not punched, only the next is.
+        self.nodes.iter_mut().for_each(Node::up);
         let world = &*self;
         let seen = Mutex::new(vec![Seen::default(); world.pairs.len()]);
         let stop = AtomicBool::new(false);
