@@ -1,6 +1,6 @@
 //! Downloads as a list: which comes next, which waits for what, which has ended. No disk, no clock.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -138,10 +138,10 @@ impl Jobs {
     /// More than [`WANTED_SONGS`] would wait: none of them is taken.
     pub(super) fn plan(&self, songs: &[u64]) -> Result<Vec<(u64, u64)>, Failure> {
         let mut id = self.all.last_key_value().map_or(0, |(id, _)| *id);
-        let mut planned = HashMap::new();
+        let mut planned = HashSet::new();
         let mut new = Vec::new();
         for song in songs {
-            if !self.open.contains_key(song) && planned.insert(*song, ()).is_none() {
+            if !self.open.contains_key(song) && planned.insert(*song) {
                 id = id.saturating_add(1);
                 new.push((id, *song));
             }
@@ -179,6 +179,13 @@ impl Jobs {
     /// All, the newest first.
     pub(super) fn list(&self) -> Vec<Download> {
         self.all.values().rev().map(|job| job.shown.clone()).collect()
+    }
+
+    /// The newest of each of these songs.
+    pub(super) fn of(&self, songs: &HashSet<u64>) -> HashMap<u64, Download> {
+        // From the oldest on, so that the newest stays.
+        let shown = self.all.values().map(|job| &job.shown).filter(|shown| songs.contains(&shown.song));
+        shown.map(|shown| (shown.song, shown.clone())).collect()
     }
 
     pub(super) fn counts(&self) -> Counts {
@@ -306,6 +313,8 @@ mod tests {
         assert!(jobs.end(1, here(), true, 0));
         // What has ended can be asked for again.
         assert_eq!(keep(&mut jobs, &[7]), [4]);
+        let newest = jobs.of(&HashSet::from([7, 99]));
+        assert_eq!((newest.len(), newest[&7].id), (1, 4));
         assert_eq!(jobs.counts(), Counts { waiting: 3, done: 1, ..Counts::default() });
         assert_eq!(jobs.list()[3].path.as_deref(), Some("/kept/a"));
     }

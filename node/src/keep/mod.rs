@@ -4,6 +4,7 @@
 mod jobs;
 
 use std::{
+    collections::{HashMap, HashSet},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
@@ -142,6 +143,12 @@ impl Downloads {
     #[must_use]
     pub fn list(&self) -> Vec<Download> {
         self.jobs().list()
+    }
+
+    /// The newest word on each of these songs that is or was to be kept.
+    #[must_use]
+    pub fn of(&self, songs: &HashSet<u64>) -> HashMap<u64, Download> {
+        self.jobs().of(songs)
     }
 
     /// How many are how far.

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Answer, Shared,
+    Answer, Shared, blocking,
     extract::{Asked, MOST, Named, PageQuery},
 };
 use crate::{
@@ -227,13 +227,13 @@ pub(super) async fn search(State(app): Shared, Asked(query): Asked<SearchQuery>)
     let limit = PageQuery { cursor: None, limit: Some(query.limit.unwrap_or(20)) }.limit()?;
     let page = Page { offset: 0, size: limit };
     // Searching a large shelf takes milliseconds.
-    let work = tokio::task::spawn_blocking(move || {
+    let work = blocking(move || {
         let found = shelf.find(&query.q, page, page, page);
-        json!({
+        Ok(json!({
             "artists": found.artists.into_iter().map(artist).collect::<Vec<_>>(),
             "albums": found.albums.into_iter().map(|one| album(&shelf, one)).collect::<Vec<_>>(),
             "songs": found.tracks.into_iter().map(|one| song(&shelf, one)).collect::<Vec<_>>(),
-        })
+        }))
     });
-    Ok(Json(work.await.map_err(anyhow::Error::from)?))
+    Ok(Json(work.await?))
 }

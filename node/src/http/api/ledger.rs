@@ -11,7 +11,7 @@ use axum::{Json, extract::State};
 use serde_json::{Value, json};
 
 use super::{
-    Answer, Shared, ask,
+    Answer, Shared, ask, blocking,
     extract::{Asked, Named, PageQuery},
 };
 use crate::{
@@ -77,8 +77,7 @@ pub(super) async fn blocks(State(app): Shared, Asked(page): Asked<PageQuery>) ->
             end.min(size)
         }
     };
-    let lines = tokio::task::spawn_blocking(move || lines(&ledger, end, limit)).await;
-    let lines = lines.map_err(anyhow::Error::from)??;
+    let lines = blocking(move || Ok(lines(&ledger, end, limit)?)).await?;
     let next = end.saturating_sub(lines.len() as u64);
     Ok(Json(json!({ "size": size, "blocks": lines, "next": (next > 0).then(|| next.to_string()) })))
 }
@@ -117,8 +116,7 @@ pub(super) async fn account_history(
 ) -> Answer {
     let (key, limit) = (token_ops::key(&key)?, page.limit()?);
     let below = page.below()?;
-    let work = tokio::task::spawn_blocking(move || history(&app, key, below, limit));
-    let (entries, next) = work.await.map_err(anyhow::Error::from)??;
+    let (entries, next) = blocking(move || history(&app, key, below, limit)).await?;
     Ok(Json(json!({ "entries": entries, "next": next.map(|next| next.to_string()) })))
 }
 
@@ -130,10 +128,8 @@ pub(super) async fn account_songs(
     Asked(page): Asked<PageQuery>,
 ) -> Answer {
     let (key, limit, below) = (token_ops::key(&key)?, page.limit()?, page.below()?);
-    let work = tokio::task::spawn_blocking(move || {
-        songs_of(&app.explorer, &app.peer.ledger, &key, below, limit).map_err(anyhow::Error::from)
-    });
-    let (songs, next) = work.await.map_err(anyhow::Error::from)??;
+    let found = blocking(move || Ok(songs_of(&app.explorer, &app.peer.ledger, &key, below, limit)?));
+    let (songs, next) = found.await?;
     let songs: Vec<Value> = songs.iter().map(|(index, song)| song_line(*index, song)).collect();
     Ok(Json(json!({ "songs": songs, "next": next.map(|next| next.to_string()) })))
 }
@@ -199,8 +195,7 @@ impl Artist {
 /// An artist by name: whose the name is, who claims it, what waits for it, and its first songs.
 #[utoipa::path(get, path = "/api/v1/ledger/artists/{name}", tag = "ledger", params(("name" = String, Path, description = "Name, up to case, accents and punctuation")), responses((status = 200, description = "Owner, claims, escrow and songs")))]
 pub(super) async fn artist(State(app): Shared, Named(name): Named<String>) -> Answer {
-    let work = tokio::task::spawn_blocking(move || Artist::named(&app, &name));
-    let artist = work.await.map_err(anyhow::Error::from)??;
+    let artist = blocking(move || Artist::named(&app, &name)).await?;
     let claims: Vec<Value> =
         artist.claims.iter().map(|(key, index)| json!({ "key": key, "index": index })).collect();
     let songs: Vec<Value> = artist.songs.iter().map(|(index, song)| song_line(*index, song)).collect();
@@ -224,8 +219,7 @@ pub(in crate::http) fn history(
 #[utoipa::path(get, path = "/api/v1/ledger/epochs", tag = "ledger", params(PageQuery), responses((status = 200, description = "Settlements, and the cursor of the next page")))]
 pub(super) async fn epochs(State(app): Shared, Asked(page): Asked<PageQuery>) -> Answer {
     let (limit, below, explorer) = (page.limit()?, page.below()?, app.explorer.clone());
-    let work = tokio::task::spawn_blocking(move || explorer.epochs(below, limit));
-    let epochs = work.await.map_err(anyhow::Error::from)?.map_err(anyhow::Error::from)?;
+    let epochs = blocking(move || Ok(explorer.epochs(below, limit)?)).await?;
     let next = epochs.last().filter(|last| last.number > 1).map(|last| last.number.to_string());
     Ok(Json(json!({ "epochs": epochs, "next": next })))
 }
@@ -237,8 +231,7 @@ const POINTS: usize = 300;
 #[utoipa::path(get, path = "/api/v1/ledger/chart", tag = "ledger", responses((status = 200, description = "Settlements from the first to the last, at most 301")))]
 pub(super) async fn chart(State(app): Shared) -> Answer {
     let explorer = app.explorer.clone();
-    let work = tokio::task::spawn_blocking(move || explorer.chart(POINTS));
-    let points = work.await.map_err(anyhow::Error::from)?.map_err(anyhow::Error::from)?;
+    let points = blocking(move || Ok(explorer.chart(POINTS)?)).await?;
     Ok(Json(json!({ "points": points })))
 }
 

@@ -6,7 +6,7 @@ use axum::{Json, extract::State, http::StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Answer, Shared, extract::Sent};
+use super::{Answer, Shared, blocking, extract::Sent};
 use crate::{
     failure::{Failure, Kind},
     http::{App, problem::Problem},
@@ -22,9 +22,7 @@ pub(super) async fn library(State(app): Shared) -> Answer {
 /// What is known of the own library.
 pub(in crate::http) async fn state(app: &App) -> Result<Value, Problem> {
     let library = app.peer.library.clone();
-    let counts = tokio::task::spawn_blocking(move || (library.folders(), library.counts())).await;
-    let (folders, counts) = counts.map_err(anyhow::Error::from)?;
-    let counts = counts.map_err(anyhow::Error::from)?;
+    let (folders, counts) = blocking(move || Ok((library.folders(), library.counts()?))).await?;
     Ok(json!({
         "folders": folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>(),
         "files": counts.files, "songs": counts.known, "pending": counts.pending, "skipped": counts.skipped,
@@ -62,8 +60,7 @@ pub(in crate::http) async fn begin_folder(app: &App, path: &str) -> Result<(), P
     let path = existing(path).await?;
     let library = app.peer.library.clone();
     let remembered = path.clone();
-    let done = tokio::task::spawn_blocking(move || library.remember(&[remembered])).await;
-    done.map_err(anyhow::Error::from)??;
+    blocking(move || library.remember(&[remembered])).await?;
     begin(app, vec![path]);
     Ok(())
 }

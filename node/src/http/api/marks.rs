@@ -16,6 +16,7 @@ use crate::{
     system::{clock, random::random},
 };
 
+/// What somebody names that has stars and ratings.
 fn named(id: &str) -> Result<Id, Problem> {
     id.parse().map_err(|_| Problem::not_found("There is no such album, artist or song."))
 }
@@ -24,7 +25,7 @@ fn named(id: &str) -> Result<Id, Problem> {
 ///
 /// # Errors
 /// It is on no shelf.
-pub(in crate::http) fn must_be_there(app: &App, id: Id) -> Result<(), Problem> {
+fn must_be_there(app: &App, id: Id) -> Result<(), Problem> {
     let there = [Folder::Own, Folder::Online].into_iter().any(|folder| {
         let shelf = app.peer.music.shelf(folder);
         match id {
@@ -34,6 +35,34 @@ pub(in crate::http) fn must_be_there(app: &App, id: Id) -> Result<(), Problem> {
         }
     });
     if there { Ok(()) } else { Err(Problem::not_found("It is neither in your library nor online now.")) }
+}
+
+/// Gives a star, or takes it away.
+///
+/// # Errors
+/// Nothing of that name is there, or it cannot be written.
+pub(in crate::http) async fn set_star(app: &App, id: &str, starred: bool) -> Result<(), Problem> {
+    let of = named(id)?;
+    // What there is no more can lose one.
+    if starred {
+        must_be_there(app, of)?;
+    }
+    let listener = app.listener.clone();
+    blocking(move || {
+        Ok(if starred { listener.star(&[of], clock::now_ms()) } else { listener.unstar(&[of]) }?)
+    })
+    .await
+}
+
+/// Gives a rating of 1 to 5, or takes it away with 0.
+///
+/// # Errors
+/// Nothing of that name is there, it is another number, or it cannot be written.
+pub(in crate::http) async fn set_rating(app: &App, id: &str, rating: u8) -> Result<(), Problem> {
+    let of = named(id)?;
+    must_be_there(app, of)?;
+    let listener = app.listener.clone();
+    blocking(move || Ok(listener.rate(&of, rating)?)).await
 }
 
 /// What has a star, the newest first.
@@ -64,14 +93,7 @@ pub(super) struct Star {
 /// Gives a star, or takes it away.
 #[utoipa::path(post, path = "/api/v1/starred", tag = "listener", request_body = Star, responses((status = 200, description = "Whether it has one"), (status = 404, body = Problem)))]
 pub(super) async fn star(State(app): Shared, Sent(Star { id, starred }): Sent<Star>) -> Answer {
-    let of = named(&id)?;
-    if starred {
-        must_be_there(&app, of)?;
-    }
-    let listener = app.listener.clone();
-    let done =
-        move || Ok(if starred { listener.star(&[of], clock::now_ms()) } else { listener.unstar(&[of]) }?);
-    blocking(done).await?;
+    set_star(&app, &id, starred).await?;
     Ok(Json(json!({ "id": id, "starred": starred })))
 }
 
@@ -88,10 +110,7 @@ pub(super) struct Rating {
 /// Gives a rating, or takes it away.
 #[utoipa::path(post, path = "/api/v1/ratings", tag = "listener", request_body = Rating, responses((status = 200, description = "The rating"), (status = 400, body = Problem), (status = 404, body = Problem)))]
 pub(super) async fn rate(State(app): Shared, Sent(Rating { id, rating }): Sent<Rating>) -> Answer {
-    let of = named(&id)?;
-    must_be_there(&app, of)?;
-    let listener = app.listener.clone();
-    blocking(move || Ok(listener.rate(&of, rating)?)).await?;
+    set_rating(&app, &id, rating).await?;
     Ok(Json(json!({ "id": id, "rating": rating })))
 }
 

@@ -65,6 +65,11 @@ impl Theirs {
     }
 }
 
+/// Songs with what they have brought. Blocks on the disk.
+fn theirs(ledger: &Ledger, songs: Vec<(u64, Song)>) -> anyhow::Result<Vec<Theirs>> {
+    songs.into_iter().map(|(index, song)| Theirs::of(ledger, index, song)).collect()
+}
+
 #[derive(Template)]
 #[template(path = "explorer/account.html")]
 struct Account {
@@ -91,12 +96,11 @@ pub(super) async fn account(
             None => songs_of(&app.explorer, ledger, &key, u64::MAX, SONGS)?,
             Some(_) => (Vec::new(), None),
         };
-        let songs = songs.into_iter().map(|(index, song)| Theirs::of(ledger, index, song));
         anyhow::Ok(Account {
             balance,
             changes: changes.into_iter().map(Change::of).collect(),
             next,
-            songs: songs.collect::<Result<_, _>>()?,
+            songs: theirs(ledger, songs)?,
             more_songs,
         })
     });
@@ -121,8 +125,7 @@ pub(super) async fn songs(
     let main = blocking(move || {
         let (ledger, below) = (&app.peer.ledger, query.below.unwrap_or(u64::MAX));
         let (songs, more_songs) = songs_of(&app.explorer, ledger, &key, below, LINES)?;
-        let songs = songs.into_iter().map(|(index, song)| Theirs::of(ledger, index, song));
-        anyhow::Ok(Songs { key: key.to_string(), songs: songs.collect::<Result<_, _>>()?, more_songs })
+        anyhow::Ok(Songs { key: key.to_string(), songs: theirs(ledger, songs)?, more_songs })
     });
     Page::show("Songs of an account", PLACE, &main.await?)
 }
@@ -139,9 +142,7 @@ struct ArtistPage {
 pub(super) async fn artist(State(app): Shared, Named(name): Named<String>) -> Answer {
     let main = blocking(move || {
         let mut artist = Artist::named(&app, &name)?;
-        let songs = std::mem::take(&mut artist.songs).into_iter();
-        let songs = songs.map(|(index, song)| Theirs::of(&app.peer.ledger, index, song));
-        let songs = songs.collect::<Result<_, _>>()?;
+        let songs = theirs(&app.peer.ledger, std::mem::take(&mut artist.songs))?;
         anyhow::Ok(ArtistPage { escrow: tokens::format(artist.escrow), songs, artist })
     });
     let main = main.await?;

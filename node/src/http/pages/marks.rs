@@ -1,8 +1,6 @@
 //! What the listener has said and asked of what a page shows: stars, ratings, and songs that are on their way to the own
 //! library. Each is a form, so that it works without a script, and leads back to the page that it was on.
 
-use std::collections::HashMap;
-
 use axum::{
     Form,
     extract::State,
@@ -15,12 +13,14 @@ use super::{Answer, Failed, Shared, blocking, see, views::TrackView};
 use crate::{
     http::{
         App,
-        api::{marks::must_be_there, player::song_index},
+        api::{
+            marks::{set_rating, set_star},
+            player::song_index,
+        },
         problem::Problem,
     },
     keep::{Download, State as Stage},
     music::id::Id,
-    system::clock,
 };
 
 /// Back to the page that a form was on. Only its path counts: nobody is sent elsewhere.
@@ -30,12 +30,6 @@ fn back(headers: &HeaderMap, otherwise: &str) -> Response {
     let path = from.as_ref().and_then(Uri::path_and_query).map(|path| path.as_str());
     let ours = path.filter(|path| path.starts_with('/') && !path.starts_with("//") && !path.contains('\\'));
     see(ours.unwrap_or(otherwise))
-}
-
-/// The newest word on each song that is or was to be kept.
-fn downloads(app: &App) -> HashMap<u64, Download> {
-    // From the oldest on, so that the newest word on a song stays.
-    app.downloads.list().into_iter().rev().map(|download| (download.song, download)).collect()
 }
 
 /// How far a song is: `Waiting`, `Paused`, `42 %`.
@@ -53,7 +47,7 @@ pub(super) fn how_far(download: &Download) -> String {
 pub(super) async fn mark(app: &App, tracks: &mut [TrackView]) -> Result<(), Failed> {
     let ids: Vec<Id> = tracks.iter().map(|track| Id::Song(track.index)).collect();
     let starred = starred(app, ids).await?;
-    let downloads = downloads(app);
+    let downloads = app.downloads.of(&tracks.iter().map(|track| track.index).collect());
     for (track, starred) in tracks.iter_mut().zip(starred) {
         track.starred = starred;
         match downloads.get(&track.index).filter(|_| !track.here) {
@@ -139,18 +133,14 @@ pub(super) async fn keep(State(app): Shared, headers: HeaderMap, Form(form): For
     match form.action.as_str() {
         "keep" => drop(app.downloads.keep(songs).await?),
         "stop" => {
-            let open = app.downloads.list();
-            for download in open.iter().filter(|one| one.state.is_open() && songs.contains(&one.song)) {
+            let known = app.downloads.of(&songs.into_iter().collect());
+            for download in known.values().filter(|one| one.state.is_open()) {
                 app.downloads.cancel(download.id).await?;
             }
         }
         _ => return Err(Problem::bad("Nobody knows what that form asks for.").into()),
     }
     Ok(back(&headers, "/library"))
-}
-
-fn named(name: &str) -> Result<Id, Failed> {
-    name.parse().map_err(|_| Problem::not_found("There is no such album, artist or song.").into())
 }
 
 /// What gets a star, or loses it.
@@ -163,12 +153,7 @@ pub(super) struct StarForm {
 
 /// Gives a star, or takes it away.
 pub(super) async fn star(State(app): Shared, headers: HeaderMap, Form(form): Form<StarForm>) -> Answer {
-    let (id, on) = (named(&form.id)?, form.on == "yes");
-    if on {
-        must_be_there(&app, id)?;
-    }
-    let listener = app.listener.clone();
-    blocking(move || if on { listener.star(&[id], clock::now_ms()) } else { listener.unstar(&[id]) }).await?;
+    set_star(&app, &form.id, form.on == "yes").await?;
     Ok(back(&headers, "/starred"))
 }
 
@@ -182,10 +167,7 @@ pub(super) struct RateForm {
 
 /// Gives a rating, or takes it away.
 pub(super) async fn rate(State(app): Shared, headers: HeaderMap, Form(form): Form<RateForm>) -> Answer {
-    let id = named(&form.id)?;
-    must_be_there(&app, id)?;
-    let listener = app.listener.clone();
-    blocking(move || listener.rate(&id, form.rating)).await?;
+    set_rating(&app, &form.id, form.rating).await?;
     Ok(back(&headers, "/starred"))
 }
 

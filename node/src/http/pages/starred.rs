@@ -47,7 +47,8 @@ pub(super) async fn starred(State(app): Shared) -> Answer {
         for id in songs.into_iter().take(SHOWN) {
             let Id::Song(index) = id else { continue };
             let track = both.track(index);
-            let (title, _) = both.named(&ledger, index);
+            let title = track.as_ref().map(|track| track.title.clone());
+            let title = title.unwrap_or_else(|| both.named(&ledger, index).0);
             entries.push(Entry { id: id.to_string(), title, track });
         }
         let all = albums.len() + artists.len();
